@@ -1,0 +1,1 @@
+"""What the results mean: tables, statistics, figures, report."""

@@ -1,0 +1,1 @@
+"""Figures: each is a function returning numbers and a function drawing them."""

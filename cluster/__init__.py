@@ -1,0 +1,1 @@
+"""Where trials run beyond this process. The only door to ray."""

@@ -1,0 +1,1 @@
+"""What a trial is: how trials are planned, packed, trained, measured and kept."""
