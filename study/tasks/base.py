@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from study.networks import Network, Parameters
@@ -71,6 +72,11 @@ class Task:
     anchors: tuple[float, float]
     reasoning: str
     controls: tuple[Control, ...]
+
+    @property
+    def data_width(self) -> int:
+        """Coordinates of one sample."""
+        return int(self.sample(torch.full((1, self.draws), 0.5)).shape[-1])
 
     @property
     def facts(self) -> Mapping[str, float | str]:

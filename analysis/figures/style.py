@@ -1,0 +1,153 @@
+"""How figures look: one style, and one colour and line for each method throughout a report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.results import Results
+
+STYLE: dict[str, object] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#777777",
+    "axes.grid": True,
+    "axes.labelcolor": "#333333",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so the same letters everywhere
+    "font.size": 9,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "path.simplify": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "manypaths",  # otherwise the ids inside an SVG are random
+    "xtick.color": "#555555",
+    "ytick.color": "#333333",
+}
+"""Settings of matplotlib that hold while a figure is drawn and saved, and never longer."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette without its yellow and black: told apart with any colour vision, readable on white."""
+
+LINES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D")
+"""Line and marker of the first six methods, of the next six, and so on."""
+
+DPI = 150
+METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+"""What a picture says about its making: nothing, so that equal numbers give equal bytes."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: the function returning its numbers and the function drawing them.
+
+    Attributes:
+        numbers: Results to the table that is drawn; has a column `task`.
+        draw: That table, or some tasks of it, to the figure.
+        alt: What the figure shows, for those who cannot see it.
+    """
+
+    numbers: Callable[[Results], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], Figure]
+    alt: str
+
+
+def colour(order: int) -> str:
+    """The colour of the method at a position of the plan."""
+    return COLOURS[order % len(COLOURS)]
+
+
+def line(order: int) -> str:
+    """The line style of the method at a position of the plan."""
+    return LINES[order // len(COLOURS) % len(LINES)]
+
+
+def marker(order: int) -> str:
+    """The marker of the method at a position of the plan."""
+    return MARKERS[order // len(COLOURS) % len(MARKERS)]
+
+
+def draw(picture: Picture, numbers: pd.DataFrame) -> Figure:
+    """Draw a figure in the common style, without touching matplotlib's global state."""
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs know every key's own type
+        return picture.draw(numbers)
+
+
+def render(figure: Figure, form: str, *, dpi: int = DPI) -> bytes:
+    """A figure as the bytes of a file, "png" or "svg"; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=METADATA[form])
+    return buffer.getvalue()
+
+
+def save(name: str, picture: Picture, numbers: pd.DataFrame, directory: Path) -> tuple[Path, ...]:
+    """Write NAME.csv, NAME.png and NAME.svg into a directory, which must exist."""
+    paths = tuple(directory / f"{name}.{form}" for form in ("csv", "png", "svg"))
+    write_csv(numbers, paths[0])
+    figure = draw(picture, numbers)
+    for path in paths[1:]:
+        path.write_bytes(render(figure, path.suffix[1:]))
+    return paths
+
+
+def write_csv(numbers: pd.DataFrame, path: Path) -> None:
+    """Write a table with eight significant digits and the same line ends everywhere."""
+    path.write_bytes(numbers.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+
+
+def panels(count: int, *, columns: int, width: float, heights: list[float]) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel per task.
+
+    Args:
+        count: Number of panels.
+        columns: Most panels side by side.
+        width: Width of a panel in inches.
+        heights: Height of each row of panels in inches.
+    """
+    across = max(1, min(columns, count))
+    figure = Figure(figsize=(width * across, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(heights), across, squeeze=False, height_ratios=heights)
+    axes = [axis for line_of_axes in grid for axis in line_of_axes]
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
+
+
+def plain(text: object) -> str:
+    """A name as it is: matplotlib would read what stands between dollar signs as mathematics."""
+    return str(text).replace("$", r"\$")
+
+
+def empty(axis: Axes, text: str = "no finished trials yet") -> None:
+    """Say in a panel that there is nothing to show."""
+    axis.text(
+        *(0.5, 0.5, text),
+        transform=axis.transAxes,
+        ha="center",
+        va="center",
+        color="#666666",
+        style="italic",
+        bbox={"facecolor": "white", "edgecolor": "none"},
+    )
+
+
+def task_order(numbers: pd.DataFrame) -> list[str]:
+    """The tasks of a table of numbers, in its order."""
+    return [str(task) for task in numbers["task"].unique()]

@@ -1,0 +1,171 @@
+"""What a sweep planned and what came of it: two tables, checked once, and the views that statistics start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from study import schema
+
+PLAN_COLUMNS = (
+    *("trial_id", "task", "method", "config", "point", "replicate", "seed", "n_critic", "sampler"),
+    *("budget_unit", "budget_steps", "metric", "threshold", "anchor_low", "anchor_high"),
+)
+"""Columns of the plan that the analysis reads; others may be there and are kept."""
+
+TRIAL_COLUMNS = ("trial_id", "status", "primary")
+"""Columns of the trials that the analysis reads; others may be there and are kept."""
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What a task fixes before any result exists.
+
+    Attributes:
+        metric: Name of the primary metric, lower is better.
+        threshold: Success is primary <= threshold, in units of the metric.
+        anchor_low: Value of the metric that scores 1 in the log-AUC, same unit.
+        anchor_high: Value of the metric that scores 0 in the log-AUC, same unit.
+    """
+
+    metric: str
+    threshold: float
+    anchor_low: float
+    anchor_high: float
+
+    def __post_init__(self) -> None:
+        """Refuse facts that no profile could be drawn with."""
+        if not 0 < self.anchor_low < self.anchor_high < np.inf:
+            raise ValueError(
+                f"log-AUC anchors need 0 < anchor_low < anchor_high, got {self.anchor_low} and {self.anchor_high}"
+            )
+        if not np.isfinite(self.threshold):
+            raise ValueError(f"the success threshold must be finite, got {self.threshold}")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A sweep's plan and its trials.
+
+    Attributes:
+        name: The sweep's name.
+        plan: One row per planned trial, columns of `schema.PLAN`.
+        trials: The rows that exist, columns of `schema.TABLES["trials"]` and one per metric.
+        confirmatory: Pairs of methods whose comparison was declared before the sweep ran.
+        notice: What a reader must know before any number, or None.
+        prior: Name of the prior that the configurations were drawn from, or None.
+    """
+
+    name: str
+    plan: pd.DataFrame
+    trials: pd.DataFrame
+    confirmatory: tuple[tuple[str, str], ...]
+    notice: str | None
+    prior: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse tables whose numbers could not be trusted.
+
+        Raises:
+            ValueError: A column is missing, an id is duplicated or unknown, a status is unknown, a metric disagrees
+                with its status, a task has two sets of facts, or a confirmatory pair names an unplanned method.
+        """
+        _check_columns("plan", self.plan, PLAN_COLUMNS)
+        _check_columns("trials", self.trials, TRIAL_COLUMNS)
+        _check_ids(self.plan["trial_id"], self.trials["trial_id"])
+        _check_outcomes(self.trials)
+        for task in self.tasks:
+            self.facts(task)
+        for pair in self.confirmatory:
+            if pair[0] == pair[1] or not set(pair) <= set(self.methods):
+                raise ValueError(f"confirmatory pair {pair} needs two planned methods; planned: {list(self.methods)}")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in plan order."""
+        return tuple(str(name) for name in self.plan["task"].unique())
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of all methods, in plan order."""
+        return tuple(str(name) for name in self.plan["method"].unique())
+
+    def methods_of(self, task: str) -> tuple[str, ...]:
+        """Names of the methods planned on a task, in plan order."""
+        return tuple(str(name) for name in self._planned(task)["method"].unique())
+
+    def facts(self, task: str) -> TaskFacts:
+        """What the plan fixed for a task.
+
+        Raises:
+            ValueError: The task is not planned, or its trials disagree about its facts.
+        """
+        found = self._planned(task)[["metric", "threshold", "anchor_low", "anchor_high"]].drop_duplicates()
+        if len(found) != 1:
+            raise ValueError(f"task {task!r} needs one metric, threshold and pair of anchors, found {len(found)}")
+        row = found.iloc[0]
+        return TaskFacts(
+            str(row["metric"]), float(row["threshold"]), float(row["anchor_low"]), float(row["anchor_high"])
+        )
+
+    def outcomes(self, task: str) -> pd.DataFrame:
+        """One row per planned trial of a task with what became of it; a trial without a row has a missing status."""
+        planned = self._planned(task)
+        news = [name for name in self.trials.columns if name == "trial_id" or name not in planned.columns]
+        return planned.merge(self.trials[news], on="trial_id", how="left", validate="one_to_one")
+
+    def setting(self, task: str) -> str:
+        """Budget and design of a task in words, as a claim has to state them."""
+        planned = self._planned(task)
+        budgets = planned[["budget_steps", "budget_unit"]].drop_duplicates().itertuples(index=False)
+        budget = " and ".join(f"{steps} {unit}" for steps, unit in budgets)
+        sizes = planned[["replicate", "point"]].drop_duplicates().groupby("replicate").size()
+        balanced = sizes.nunique() == 1
+        count = f"{len(sizes)}x{sizes.iloc[0]}" if balanced else f"{sizes.sum()} (in {len(sizes)} replicates)"
+        design = f"{'/'.join(planned['sampler'].unique())} {count} points"
+        parts = [f"budget {budget}", f"prior {self.prior} ({design})" if self.prior else f"prior {design}"]
+        critics = sorted(planned["n_critic"].dropna().unique())
+        if len(critics) > 1:
+            parts.append("n_critic " + " and ".join(f"{critic:g}" for critic in critics))
+        if planned["seed"].nunique() > 1:
+            parts.append(f"{planned['seed'].nunique()} seeds")
+        return ", ".join(parts)
+
+    def _planned(self, task: str) -> pd.DataFrame:
+        planned = self.plan[self.plan["task"] == task]
+        if planned.empty:
+            raise ValueError(f"task {task!r} is not planned; planned: {list(self.tasks)}")
+        return planned
+
+
+def _check_columns(table: str, frame: pd.DataFrame, needed: tuple[str, ...]) -> None:
+    absent = [name for name in needed if name not in frame.columns]
+    if absent:
+        raise ValueError(f"{table} lacks the columns {absent}")
+
+
+def _check_ids(planned: pd.Series, found: pd.Series) -> None:
+    for table, ids in (("plan", planned), ("trials", found)):
+        twice = ids[ids.duplicated()]
+        if len(twice):
+            raise ValueError(f"{table} has trial_id {twice.iloc[0]!r} more than once")
+    strangers = found[~found.isin(planned)]
+    if len(strangers):
+        raise ValueError(f"{len(strangers)} trials are not in the plan, the first is {strangers.iloc[0]!r}")
+
+
+def _check_outcomes(trials: pd.DataFrame) -> None:
+    known = [status.value for status in schema.Status]
+    unknown = trials.loc[~trials["status"].isin(known), "status"]
+    if len(unknown):
+        raise ValueError(f"unknown status {unknown.iloc[0]!r}; known: {known}")
+    completed = trials["status"] == schema.Status.COMPLETED.value
+    primary = trials["primary"].astype("float64")
+    empty = trials.loc[completed & ~np.isfinite(primary), "trial_id"]
+    if len(empty):
+        raise ValueError(f"completed trial {empty.iloc[0]!r} has no finite primary metric")
+    valued = trials.loc[~completed & primary.notna(), "trial_id"]
+    if len(valued):
+        raise ValueError(f"trial {valued.iloc[0]!r} did not complete but has a primary metric")

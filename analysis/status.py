@@ -1,0 +1,67 @@
+"""How a run stands: counts by method, coverage, and interim success with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.load import load
+from analysis.summary import summary
+from study.lease import holder
+from study.schema import Status
+from study.store import RunDirectory
+
+COUNTS = ("planned", *(status.value for status in Status), "running", "lost", "pending")
+
+
+def status(directory: RunDirectory) -> dict[str, Any]:
+    """How a run stands.
+
+    Returns:
+        JSON data: `name`, `driver` (who runs it now, or None), `planned`, `done`, `coverage` in [0, 1], and `methods`,
+        a row per task and method with COUNTS and the interim `success` with `success_low` and `success_high`.
+
+    Raises:
+        UserError: If it is not a run directory.
+    """
+    results = load(directory)
+    driver = holder(directory)
+    open_trials = results.plan[~results.plan["trial_id"].isin(results.trials["trial_id"])]
+    states = pack_states(directory, driven=driver is not None)
+    ends = open_trials["pack"].map(lambda name: states.get(name, "pending"))
+    rows = summary(results)
+    for state in ("running", "lost", "pending"):
+        found = open_trials[ends == state].groupby(["task", "method"]).size()
+        rows[state] = [int(found.get(key, 0)) for key in zip(rows["task"], rows["method"], strict=True)]
+    kept = ["task", "method", *COUNTS, "success", "success_low", "success_high"]
+    done = len(results.trials)
+    return {
+        "name": results.name,
+        "driver": {key: driver[key] for key in ("host", "pid")} if driver else None,
+        "planned": len(results.plan),
+        "done": done,
+        "coverage": done / len(results.plan),
+        "methods": _json_rows(rows[kept]),
+    }
+
+
+def pack_states(directory: RunDirectory, *, driven: bool) -> Mapping[str, str]:
+    """Unfinished packs that are running now (a driver is at work and they have begun), or lost: tried and failed."""
+    states: dict[str, str] = {}
+    for file in directory.names("attempts", ".json"):
+        note = directory.read_json(f"attempts/{file}")
+        if note and note["outcome"] == "failed":
+            states[note["pack"]] = "lost"
+    if driven:
+        states |= {file.removesuffix(".json"): "running" for file in directory.names("progress", ".json")}
+    return states
+
+
+def _json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON data: NaN is null."""
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]

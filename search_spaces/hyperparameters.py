@@ -1,0 +1,117 @@
+"""The registry of hyperparameters: what each means, which values make sense, and which Sobol dimension it owns.
+
+Dimensions are append-only, so that a new hyperparameter never moves the points of an old one. Those of the first six
+names are mutually unaliased from 16 points on: knowing the quarter that one coordinate lies in never fixes the half
+that another lies in. In a plain numbering it would for 15 of the 63 others at 16 points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from search_spaces.domains import Value
+
+DIMENSIONS = 64
+"""Width of the one design that all sweeps draw from."""
+
+OPTIMISER_NAMES = ("adam", "rmsprop", "sgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameter:
+    """A hyperparameter.
+
+    Attributes:
+        dimension: The column of the design it owns; None for structure, which is crossed with the points.
+        role: "shared" by all methods of a sweep, "structure" (changes the program), or "method" (only some have it).
+        low: Smallest value that makes sense.
+        high: Largest value that makes sense.
+        open_low: True if `low` itself is excluded.
+        open_high: True if `high` itself is excluded.
+        integer: True for whole numbers.
+        names: The legal values of a textual hyperparameter.
+        default: Value where a space says nothing; None means the method's published value.
+        meaning: One line.
+    """
+
+    dimension: int | None
+    role: Literal["shared", "structure", "method"]
+    low: float = 0.0
+    high: float = float("inf")
+    open_low: bool = False
+    open_high: bool = False
+    integer: bool = False
+    names: tuple[str, ...] = ()
+    default: Value | None = None
+    meaning: str
+
+    def fault(self, value: object) -> str | None:
+        """The rule that a value breaks, in words, or None if it is legal."""
+        if self.names:
+            return None if value in self.names else f"must be one of {', '.join(self.names)}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "must be a number, written without quotes"
+        if self.integer and value != int(value):
+            return "must be a whole number"
+        below = value <= self.low if self.open_low else value < self.low
+        above = value >= self.high if self.open_high else value > self.high
+        return f"must be {self.rule}" if below or above or value != value else None
+
+    @property
+    def rule(self) -> str:
+        """The range, in words."""
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return (
+            low if self.high == float("inf") else f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        )
+
+
+HYPERPARAMETERS: dict[str, Hyperparameter] = {
+    "lr": Hyperparameter(dimension=26, role="shared", open_low=True, meaning="learning rate of the generator"),
+    "beta1": Hyperparameter(
+        dimension=55,
+        role="shared",
+        high=1,
+        open_high=True,
+        default=0.5,
+        meaning="first-moment decay of adam; momentum of sgd",
+    ),
+    "penalty_weight": Hyperparameter(
+        dimension=4, role="method", meaning="weight of a gradient penalty, in its published convention"
+    ),
+    "beta2": Hyperparameter(
+        dimension=9,
+        role="shared",
+        high=1,
+        open_high=True,
+        default=0.999,
+        meaning="second-moment decay of adam and rmsprop",
+    ),
+    "lr_d_ratio": Hyperparameter(
+        dimension=6,
+        role="shared",
+        open_low=True,
+        default=1.0,
+        meaning="discriminator's learning rate over the generator's (two time scales)",
+    ),
+    "clip": Hyperparameter(
+        dimension=46, role="method", open_low=True, meaning="bound that discriminator weights are clipped to"
+    ),
+    "noise_scale": Hyperparameter(
+        dimension=0, role="method", meaning="perturbation of dragan in units of the batch's standard deviation"
+    ),
+    "n_critic": Hyperparameter(
+        dimension=None,
+        role="structure",
+        low=1,
+        integer=True,
+        default=1,
+        meaning="discriminator updates before each generator update",
+    ),
+    "optimiser": Hyperparameter(
+        dimension=None, role="structure", names=OPTIMISER_NAMES, default="adam", meaning="update rule of both players"
+    ),
+}
+STRUCTURE = tuple(name for name, entry in HYPERPARAMETERS.items() if entry.role == "structure")
+SHARED = tuple(name for name, entry in HYPERPARAMETERS.items() if entry.role == "shared")

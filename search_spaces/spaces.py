@@ -1,0 +1,98 @@
+"""Named priors, each range with its source. A statement about robustness always names its prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search_spaces.domains import Choice, Cross, Domain, Fixed, LogUniform, Uniform, When
+
+LUCIC = "Lucic et al. 2018, wide range, as in the authors' code (compare_gan v1)"
+LUCIC_NARROW = "Lucic et al. 2018, narrow range, as in the authors' code (compare_gan v1)"
+OURS = "chosen here, no paper's range"
+
+
+@dataclass(frozen=True)
+class Space:
+    """A named prior.
+
+    Attributes:
+        summary: One line.
+        domains: Hyperparameter to domain.
+        sources: Hyperparameter to where its range comes from.
+    """
+
+    summary: str
+    domains: dict[str, Domain | When]
+    sources: dict[str, str]
+
+
+def _weights(one_centred: Domain, zero_centred: Domain, halved: Domain) -> When:
+    cases: dict[str, Domain] = {"gp1": one_centred, "dragan": one_centred, "gp0": zero_centred, "r1": halved}
+    return When(name="penalty", cases=cases, otherwise=one_centred)
+
+
+SPACES: dict[str, Space] = {
+    "lucic_wide": Space(
+        summary="the optimisation rows of the wide range of Lucic et al. 2018",
+        domains={
+            "lr": LogUniform(1e-5, 1e-2),
+            "beta1": Uniform(0.0, 1.0),
+            "beta2": Fixed(0.999),
+            "n_critic": Cross((1, 5)),
+            "penalty_weight": _weights(LogUniform(0.1, 100.0), LogUniform(0.01, 100.0), LogUniform(0.01, 100.0)),
+            "clip": LogUniform(1e-3, 1.0),
+            "noise_scale": LogUniform(0.05, 2.0),
+        },
+        sources={
+            "lr": LUCIC,
+            "beta1": LUCIC,
+            "beta2": "the library default that study left unchanged",
+            "n_critic": LUCIC + "; crossed here, drawn there",
+            "penalty_weight": LUCIC + " for gp1 and dragan; gp0 and r1 " + OURS,
+            "clip": LUCIC,
+            "noise_scale": OURS,
+        },
+    ),
+    "narrow": Space(
+        summary="around common settings: a decade of learning rates, few decay rates, moderate weights",
+        domains={
+            "lr": LogUniform(1e-4, 1e-3),
+            "beta1": Choice((0.0, 0.5)),
+            "beta2": Choice((0.9, 0.99, 0.999)),
+            "n_critic": Cross((1, 2, 5)),
+            "penalty_weight": _weights(LogUniform(1.0, 10.0), LogUniform(0.1, 10.0), LogUniform(0.1, 10.0)),
+            "clip": LogUniform(1e-2, 1.0),
+            "noise_scale": Fixed(0.5),
+        },
+        sources={
+            "lr": LUCIC_NARROW,
+            "beta1": OURS,
+            "beta2": OURS,
+            "n_critic": OURS,
+            "penalty_weight": LUCIC_NARROW + " for gp1 and dragan; gp0 and r1 " + OURS,
+            "clip": LUCIC_NARROW,
+            "noise_scale": "the DRAGAN authors' code",
+        },
+    ),
+    "published_grid": Space(
+        summary="values that published studies fixed, for a grid design",
+        domains={
+            "lr": Choice((1e-4, 2e-4, 1e-3)),
+            "beta1": Choice((0.0, 0.5, 0.9)),
+            "beta2": Choice((0.9, 0.999)),
+            "n_critic": Cross((1, 5)),
+            "penalty_weight": _weights(Choice((1.0, 10.0)), Choice((1.0, 10.0)), Choice((0.1, 1.0, 10.0))),
+            "clip": Choice((0.01, 0.1)),
+            "noise_scale": Fixed(0.5),
+        },
+        sources={
+            "lr": "Miyato et al. 2018, settings A to F, section 4",
+            "beta1": "Miyato et al. 2018, settings A to F; 0 from Gulrajani et al. 2017, algorithm 1",
+            "beta2": "Miyato et al. 2018, settings A to F",
+            "n_critic": "Miyato et al. 2018, settings A to F",
+            "penalty_weight": OURS,
+            "clip": "0.01 from Arjovsky, Chintala and Bottou 2017; 0.1 " + OURS,
+            "noise_scale": "the DRAGAN authors' code",
+        },
+    ),
+}

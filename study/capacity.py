@@ -1,0 +1,38 @@
+"""How many slots a pack has, and what a step costs: measured once, kept here."""
+
+from __future__ import annotations
+
+from study.trial import Trial
+
+CPU_CAPACITY = 16
+"""On a CPU, larger packs leave the cache and smaller ones are launch-bound (`make bench`, engine)."""
+
+CUDA_CAPACITY = 256
+"""On a GPU a step is launch-bound: a pack of hundreds costs about what one trial costs. Not measured finely yet."""
+
+CPU_MILLISECONDS = {
+    "manifold-d2": (0.13, 0.30, 0.09, 0.05),
+    "manifold-d8": (0.14, 0.31, 0.10, 0.06),
+    "manifold-d32": (0.18, 0.40, 0.12, 0.06),
+    "manifold-d64": (0.22, 0.50, 0.14, 0.06),
+    "ring8": (0.15, 0.32, 0.15, 5.0),
+    "digits": (0.25, 0.50, 0.25, 5.0),
+}
+"""Milliseconds of one core for each slot: a discriminator update without and with a penalty, a generator update, and an
+evaluation, in packs of CPU_CAPACITY; all draws included."""
+
+
+def capacity_of(task: str, method: str, device: str) -> int:
+    """Slots of a pack by task, method and kind of device; today's multilayer perceptrons need one number for all."""
+    del task, method
+    return CPU_CAPACITY if device == "cpu" else CUDA_CAPACITY
+
+
+def seconds_of(trial: Trial, capacity: int, device: str) -> float | None:
+    """Expected wall seconds of a pack of such trials on one worker; None where nothing was measured."""
+    if device != "cpu" or trial.task not in CPU_MILLISECONDS:
+        return None
+    plain, penalised, generator, evaluation = CPU_MILLISECONDS[trial.task]
+    discriminator = plain if trial.hyperparameters.penalty_weight is None else penalised
+    step = trial.hyperparameters.n_critic * discriminator + generator
+    return capacity * (trial.generator_steps * step + trial.budget.evaluations * evaluation) / 1000

@@ -1,0 +1,142 @@
+"""How far a run is, read from its directory, and one live line that says so."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from study.store import RunDirectory
+
+POLL_SECONDS, PLAIN_SECONDS = 0.5, 15.0
+
+
+@dataclass
+class Tally:
+    """Counts the trials of a run; each finished pack is read once.
+
+    Attributes:
+        directory: The run directory.
+        packs: Planned packs and their trials' number.
+        statuses: Finished trials by status.
+        seen: Packs counted in `statuses`.
+    """
+
+    directory: RunDirectory
+    packs: Mapping[str, int]
+    statuses: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
+
+    def update(self) -> None:
+        """Count packs that finished since the last call."""
+        for name in set(self.directory.parts("trials")) - self.seen:
+            try:
+                table = self.directory.read_part("trials", name, ["status"])
+            except OSError:
+                continue
+            self.statuses.update(table["status"].to_pylist())
+            self.seen.add(name)
+
+    @property
+    def planned(self) -> int:
+        """Planned trials."""
+        return sum(self.packs.values())
+
+    @property
+    def done(self) -> int:
+        """Trials with a row."""
+        return self.statuses.total()
+
+    def under_way(self) -> float:
+        """Trials' worth of work done in packs that are not finished."""
+        total = 0.0
+        for file in self.directory.names("progress", ".json"):
+            content = self.directory.read_json(f"progress/{file}")
+            if content and content["pack"] not in self.seen:
+                total += content["trials"] * content["evaluations"] / content["of"]
+        return total
+
+    def failed_attempts(self) -> int:
+        """Attempts at packs that ended in an error."""
+        files = self.directory.names("attempts", ".json")
+        return sum((self.directory.read_json(f"attempts/{f}") or {}).get("outcome") == "failed" for f in files)
+
+
+@contextmanager
+def live(directory: RunDirectory, packs: Mapping[str, int], *, quiet: bool = False) -> Iterator[Tally]:
+    """Show progress on standard error while the block runs: a live bar on a terminal, a line now and then elsewhere."""
+    tally = Tally(directory, packs)
+    tally.update()
+    if quiet:
+        yield tally
+        tally.update()
+        return
+    console = Console(file=sys.stderr)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=False,
+        disable=not console.is_terminal,
+    )
+    task = progress.add_task("trials", total=tally.planned, words="", completed=tally.done)
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(tally, progress, task, stop), daemon=True, name="progress")
+    with progress:
+        watcher.start()
+        try:
+            yield tally
+        finally:
+            stop.set()
+            watcher.join()
+            tally.update()
+            progress.update(task, completed=tally.done, words=words(tally, None, 0.0))
+    if not console.is_terminal:
+        print(words(tally, None, 0.0), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _watch(tally: Tally, progress: Progress, task: TaskID, stop: threading.Event) -> None:
+    begun, base = time.monotonic(), tally.done + tally.under_way()
+    printed = begun
+    while not stop.wait(POLL_SECONDS):
+        try:
+            tally.update()
+            work = tally.done + tally.under_way()
+        except OSError:
+            continue
+        elapsed = time.monotonic() - begun
+        rate = (work - base) / elapsed
+        line = words(tally, (tally.planned - work) / rate if rate > 0 else None, rate)
+        progress.update(task, completed=work, words=line)
+        if progress.disable and time.monotonic() - printed > PLAIN_SECONDS:
+            printed = time.monotonic()
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def words(tally: Tally, seconds_left: float | None, rate: float) -> str:
+    """The progress line."""
+    parts = [f"{tally.done} of {tally.planned} trials done"]
+    parts += [f"{count} {status}" for status, count in sorted(tally.statuses.items()) if status != "completed"]
+    failed = tally.failed_attempts()
+    parts += [f"{failed} failed attempts"] if failed else []
+    parts += [f"{rate:.1f} trials/s"] if rate > 0 else []
+    parts += [f"{duration(seconds_left)} left"] if seconds_left is not None else []
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A duration in words, in two units at most."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

@@ -1,0 +1,304 @@
+"""Running a sweep: prepare the run directory, do what is missing, say how it stands."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from search_spaces.domains import Value
+from search_spaces.hyperparameters import HYPERPARAMETERS
+from study.errors import UserError, unknown
+from study.executor import Executor
+from study.lease import lease
+from study.plan import Pack, expand, needed_columns, pack
+from study.progress import Tally
+from study.records import plan_rows, trial_rows
+from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
+from study.spec import Sweep, read_sweep, to_toml
+from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, build_table, read_design_table
+from study.train import train
+from study.trial import Trial, digest
+from study.worker import metric_columns
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run directory ready to run.
+
+    Attributes:
+        directory: The run directory, whose plan covers the sweep.
+        packs: Every planned pack and its trials' number, in plan order.
+        missing: Packs without rows, in plan order.
+        remarks: What was noticed on the way, one sentence each.
+    """
+
+    directory: RunDirectory
+    packs: Mapping[str, int]
+    missing: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+class Watch(Protocol):
+    """Counts, and may show, the progress of some packs while a block runs."""
+
+    def __call__(
+        self, directory: RunDirectory, packs: Mapping[str, int], *, quiet: bool
+    ) -> AbstractContextManager[Tally]:
+        """Watch the packs of a run directory, silently if asked."""
+        ...
+
+
+def load(path: Path) -> tuple[Sweep, list[Trial]]:
+    """Read a sweep file and expand it.
+
+    Raises:
+        UserError: For anything in the file or its design table that may not be.
+    """
+    sweep = read_sweep(path)
+    table = _design_rows(sweep, path.parent) if sweep.design.table else None
+    try:
+        return sweep, expand(sweep, table)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _design_rows(sweep: Sweep, folder: Path) -> list[dict[str, Value]]:
+    path = folder / str(sweep.design.table)
+    rows = read_design_table(path)
+    for name in rows[0]:
+        if name not in HYPERPARAMETERS:
+            raise unknown(f"column in design table {path}:", name, HYPERPARAMETERS)
+    missing = [name for name in needed_columns(sweep) if name not in rows[0]]
+    if missing:
+        raise UserError(
+            f"the design table {path} has no column {missing[0]}: the space draws {missing[0]}, so the table has to "
+            f"hold it, or [space.override] to fix it"
+        )
+    return rows
+
+
+def resolve_device(sweep: Sweep) -> str:
+    """The kind of device that packs are planned for: cuda where there is one, unless the file says otherwise."""
+    if sweep.execution.device != "auto":
+        return sweep.execution.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def packs_of(sweep: Sweep, trials: Sequence[Trial]) -> list[Pack]:
+    """The packs of a sweep on the device it asks for."""
+    capacity = None if sweep.execution.pack == "auto" else sweep.execution.pack
+    return pack(trials, capacity=capacity, device=resolve_device(sweep))
+
+
+def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> Prepared:
+    """Make or check the run directory, and plan whatever its plan lacks.
+
+    Raises:
+        UserError: If the directory holds something else, or a plan that the sweep does not contain, or cannot be
+            written.
+    """
+    remarks: list[str] = []
+    try:
+        _check_owner(directory, sweep)
+        old = _planned(directory)
+        if old:
+            remarks += _extend(directory, sweep, trials, old)
+        else:
+            directory.write_json(MANIFEST, manifest(sweep))
+            _write_plan(directory, sweep, packs_of(sweep, trials))
+        if directory.read(SWEEP) != to_toml(sweep).encode():
+            directory.publish(SWEEP, to_toml(sweep).encode())
+    except OSError as error:
+        raise UserError(f"cannot write to the run directory {directory}: {error.strerror or error}") from None
+    planned = _planned(directory)
+    packs: dict[str, int] = {}
+    for name in planned.values():
+        packs[name] = packs.get(name, 0) + 1
+    done = set(directory.parts("trials"))
+    broken = directory.broken_parts("trials")
+    remarks += [
+        f"{directory}/trials/{name}.parquet is not a whole Parquet file: its pack runs again" for name in broken
+    ]
+    missing = tuple(name for name in packs if name not in done or name in broken)
+    return Prepared(directory, packs, missing, tuple(remarks))
+
+
+def _check_owner(directory: RunDirectory, sweep: Sweep) -> None:
+    entries = directory.names()
+    found = directory.read_json(MANIFEST)
+    if found is None and set(entries) - ENTRIES:
+        foreign = sorted(set(entries) - ENTRIES)[0]
+        raise UserError(f"{directory} holds {foreign!r}, which is not a run's: choose an empty or new --out")
+    if found and found["schema_version"] > SCHEMA_VERSION:
+        raise UserError(
+            f"{directory} has schema version {found['schema_version']}, this manypaths writes {SCHEMA_VERSION}: "
+            "use the newer manypaths or another --out"
+        )
+    if found and found["sweep"] != sweep.name:
+        raise UserError(
+            f"{directory} holds the results of sweep {found['sweep']!r}, not {sweep.name!r}: choose another --out"
+        )
+
+
+def _planned(directory: RunDirectory) -> dict[str, str]:
+    """Planned trial ids and their packs, in plan order."""
+    table = directory.read_table("plan", ["trial_id", "pack"])
+    return dict(zip(table["trial_id"].to_pylist(), table["pack"].to_pylist(), strict=True))
+
+
+def _extend(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial], old: Mapping[str, str]) -> list[str]:
+    new = {trial.trial_id: trial for trial in trials}
+    if not old.keys() <= new.keys():
+        raise UserError(
+            f"{directory} was begun with another plan: {_first_difference(directory, sweep)}; "
+            f"a plan may only grow, so choose another --out"
+        )
+    extra = [trial for name, trial in new.items() if name not in old]
+    if not extra:
+        return []
+    metrics = metric_columns([trial.task for trial in trials])
+    for table in ("history", "trials"):
+        directory.widen(table, metrics)
+    _write_plan(directory, sweep, packs_of(sweep, extra))
+    return [f"the file plans {len(extra)} trials more than {directory} was begun with: they are appended"]
+
+
+def _first_difference(directory: RunDirectory, sweep: Sweep) -> str:
+    before = _flat(tomllib.loads((directory.read(SWEEP) or b"").decode()))
+    now = _flat(tomllib.loads(to_toml(sweep)))
+    ignored = ("notice", "confirmatory", "execution")
+    for key in [*before, *(key for key in now if key not in before)]:
+        if before.get(key) != now.get(key) and not key.startswith(ignored):
+            return f"{key} was {before.get(key, 'not set')} and is {now.get(key, 'not set')}"
+    return (
+        f"the same file gave other trials there (engine epoch, task version or design table; epoch {ENGINE_EPOCH} here)"
+    )
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _write_plan(directory: RunDirectory, sweep: Sweep, packs: Sequence[Pack]) -> None:
+    rows = [row for pack in packs for row in plan_rows(pack, sweep.name)]
+    directory.write_part("plan", f"{len(directory.parts('plan')):04d}", build_table("plan", rows))
+
+
+def manifest(sweep: Sweep) -> dict[str, Any]:
+    """What ran where: versions, commit, hardware and the hash of the specification."""
+    return {
+        "sweep": sweep.name,
+        "schema_version": SCHEMA_VERSION,
+        "engine_epoch": ENGINE_EPOCH,
+        "specification": digest(to_toml(sweep)),
+        "versions": {name: metadata.version(name) for name in ("manypaths", "torch", "numpy", "pyarrow", "scipy")},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "commit": _commit(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, with + if it has changes; None where it is not a git checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def run_sweep(
+    directory: RunDirectory,
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    executor: Executor,
+    *,
+    watch: Watch,
+    say: Callable[[str], None],
+) -> tuple[Prepared, Tally]:
+    """Run whatever a sweep lacks.
+
+    Args:
+        directory: The run directory.
+        sweep: The sweep.
+        trials: Its trials.
+        executor: Where packs run.
+        watch: A context manager that counts, and may show, progress while packs run; `study.progress.live`.
+        say: Told each remark, one sentence.
+
+    Returns:
+        The run directory as it was found, and the counts at the end.
+
+    Raises:
+        UserError: As `prepare`, and if another driver is at work.
+        KeyboardInterrupt: If asked to stop.
+    """
+    try:
+        _check_owner(directory, sweep)
+        with lease(directory):
+            prepared = prepare(directory, sweep, trials)
+            for remark in prepared.remarks:
+                say(remark)
+            with watch(directory, prepared.packs, quiet=not prepared.missing) as tally:
+                if prepared.missing:
+                    executor.run(directory, prepared.missing)
+            return prepared, tally
+    except OSError as error:
+        raise UserError(f"cannot write to the run directory {directory}: {error.strerror or error}") from None
+
+
+def replay(
+    directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial], trial_id: str
+) -> tuple[dict[str, Any], bool | None]:
+    """Train one trial again, alone in its pack, and compare it with its stored row.
+
+    Returns:
+        The row, and whether every result in it equals the stored one to the bit; None if none is stored.
+
+    Raises:
+        UserError: If the sweep has no such trial.
+    """
+    found = next((trial for trial in trials if trial.trial_id == trial_id), None)
+    if found is None:
+        raise unknown("trial", trial_id, [trial.trial_id for trial in trials][:5])
+    stored = next(
+        (
+            row
+            for part in directory.readable_parts("trials")
+            for row in part.table.to_pylist()
+            if row["trial_id"] == trial_id
+        ),
+        None,
+    )
+    home = next(pack for pack in packs_of(sweep, trials) if found in pack.trials)
+    capacity, device = (stored["capacity"], stored["device"]) if stored else (home.capacity, resolve_device(sweep))
+    state = train([found], capacity=capacity, device=device)
+    name = stored["pack"] if stored else home.name
+    alone = Pack((found,), capacity)
+    row = trial_rows(state, alone, sweep=sweep.name, name=name, capacity=capacity, device=device)[0]
+    if stored is None:
+        return row, None
+    return row, all(stored[key] == value for key, value in row.items() if key != "train_seconds")
+
+
+def lost(prepared: Prepared) -> int:
+    """Trials of a run that have no row now."""
+    done = set(prepared.directory.parts("trials")) - set(prepared.directory.broken_parts("trials"))
+    return sum(count for name, count in prepared.packs.items() if name not in done)

@@ -1,0 +1,115 @@
+"""A trial: the unit of result. Everything that decides its outcome, and nothing else, enters its id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from study.schema import ENGINE_EPOCH
+
+BUDGET_UNITS = ("generator_steps", "discriminator_steps", "updates")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """The numbers a trial trains with; None where the method or the optimiser has no such number."""
+
+    lr_g: float
+    lr_d: float
+    beta1: float
+    beta2: float | None
+    optimiser: str
+    n_critic: int
+    penalty_weight: float | None = None
+    clip: float | None = None
+    noise_scale: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long a trial trains and how often it is measured."""
+
+    unit: str
+    steps: int
+    evaluations: int
+
+    def generator_steps(self, n_critic: int) -> int:
+        """Generator updates that the budget pays for; a remainder too small for a whole step is not used."""
+        cost = {"generator_steps": 1, "discriminator_steps": n_critic, "updates": n_critic + 1}[self.unit]
+        return self.steps // cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One planned training run.
+
+    Attributes:
+        task: Name of the task.
+        task_version: Version of the task.
+        method: Parsed part of the method's name, without a variant.
+        label: The method's name as the sweep file writes it, with its variant.
+        hyperparameters: What it trains with.
+        budget: How long.
+        seed: Seed index.
+        config: Content hash of the hyperparameters shared by all methods.
+        point: Index of the design point.
+        replicate: Index of the design's independent replicate.
+        key: Root key of its random draws, from the configuration and the seed: equal for all methods.
+        sampler: How the configuration was chosen.
+    """
+
+    task: str
+    task_version: int
+    method: str
+    label: str
+    hyperparameters: Hyperparameters
+    budget: Budget
+    seed: int
+    config: str
+    point: int
+    replicate: int
+    key: str
+    sampler: str
+
+    @property
+    def trial_id(self) -> str:
+        """Hash of what decides the outcome: no name, index or neighbour enters."""
+        return digest(
+            {
+                "task": [self.task, self.task_version],
+                "method": self.method,
+                "hyperparameters": asdict(self.hyperparameters),
+                "budget": asdict(self.budget),
+                "key": self.key,
+                "engine_epoch": ENGINE_EPOCH,
+            }
+        )
+
+    @property
+    def generator_steps(self) -> int:
+        """Generator updates of the whole budget."""
+        return self.budget.generator_steps(self.hyperparameters.n_critic)
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """What trials of one pack have in common."""
+        h = self.hyperparameters
+        return (self.task, self.label, self.method, h.optimiser, h.n_critic, self.budget)
+
+
+def digest(content: object) -> str:
+    """Content hash of JSON data, 16 hexadecimal digits."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def rounded(value: float) -> float:
+    """A float at 12 significant digits, so that the same number written two ways is the same trial."""
+    return float(f"{value:.12g}")
+
+
+def shared_config(values: Mapping[str, object]) -> str:
+    """Content hash of a configuration: the hyperparameters that all methods of a sweep share."""
+    return digest(dict(values))

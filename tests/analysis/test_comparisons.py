@@ -1,0 +1,224 @@
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import comparisons
+from analysis.comparisons import compare, compare_all, compare_task, table
+from analysis.pairing import Record
+
+INF = np.inf
+FACTS = {"threshold": 50.0, "anchor_low": 10.0, "anchor_high": 1000.0}
+TASK = "manifold-d2"
+ending = st.one_of(st.floats(1.0, 2000.0), st.just(INF))
+
+
+def one(results, first="a", second="b"):
+    return compare(results.outcomes(TASK), first, second, facts=results.facts(TASK))
+
+
+def score(y):
+    return min(1.0, max(0.0, math.log(1000 / y) / math.log(100))) if y < INF else 0.0
+
+
+def test_the_reference_arms(arms, ended):
+    found = one(ended({"a": arms["A"], "b": arms["B"]}, facts=FACTS, replicates=1, points=10))
+    assert found.success == pytest.approx((0.5, 0.3))
+    assert found.failures == pytest.approx((0.3, 0.5))
+    assert found.success_difference.value == pytest.approx(0.2)
+    assert found.improvement.value == pytest.approx(0.65)
+    assert found.record == Record(win=5, both_failed=3, tie=0, loss=2)
+    assert found.mcnemar == pytest.approx(0.5)  # two discordant pairs, both for the first: 2 * (1/2)^2
+    gaps = [score(a) - score(b) for a, b in zip(arms["A"], arms["B"], strict=True)]
+    assert found.log_auc_difference.value == pytest.approx(np.mean(gaps))
+    error = np.std(gaps, ddof=1) / math.sqrt(10)
+    assert found.log_auc_difference.high == pytest.approx(np.mean(gaps) + 2.262157 * error, abs=1e-6)  # t(.975, 9)
+    assert found.log_auc_difference.method == "t over 10 points"
+
+
+def test_a_difference_is_the_difference_of_its_sides(build):
+    results = build(seeds=2, critics=(1, 5))
+    for found in compare_all(results):
+        assert found.log_auc_difference.value == pytest.approx(found.log_auc[0] - found.log_auc[1])
+        assert found.success_difference.value == pytest.approx(found.success[0] - found.success[1])
+
+
+def test_mcnemar_is_silent_when_points_hold_several_trials(build):
+    assert one(build(), "ns", "ns+gp1").mcnemar is not None
+    assert one(build(seeds=2), "ns", "ns+gp1").mcnemar is None
+    assert one(build(critics=(1, 5)), "ns", "ns+gp1").mcnemar is None
+
+
+def test_points_not_trials_are_counted(build):
+    found = one(build(seeds=2, critics=(1, 5), replicates=2, points=4), "ns", "ns+gp1")
+    assert (found.pairs, found.points, found.log_auc_difference.n) == (32, 8, 8)
+
+
+def test_eight_replicates_decide(build):
+    found = one(build(replicates=8), "ns", "ns+gp1")
+    assert found.log_auc_difference.method == found.success_difference.method == "t over 8 replicates"
+
+
+@pytest.mark.parametrize("value", [1.0, INF])
+def test_arms_that_never_differ_have_an_interval_with_width(ended, value):
+    found = one(ended({"a": [value] * 4, "b": [value] * 4}, facts=FACTS, replicates=1, points=4))
+    assert found.log_auc_difference.p_value == found.success_difference.p_value == 1.0
+    assert found.log_auc_difference.method == "Hoeffding, 4 points"
+    assert found.success_difference.method == "Newcombe, 4 points"
+    assert found.log_auc_difference.low < 0 < found.log_auc_difference.high
+    assert found.success_difference.low < 0 < found.success_difference.high
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(ending, ending), min_size=10, max_size=10))
+def test_swapping_the_arms_flips_the_signs(ended, rows):
+    a, b = zip(*rows, strict=True)
+    results = ended({"a": a, "b": b}, facts=FACTS, replicates=10, points=1)
+    here, there = one(results, "a", "b"), one(results, "b", "a")
+    for name in ("log_auc_difference", "success_difference"):
+        first, second = getattr(here, name), getattr(there, name)
+        mirrored = (-second.value, -second.high, -second.low, second.p_value)
+        assert (first.value, first.low, first.high, first.p_value) == pytest.approx(mirrored, abs=1e-9)
+    assert here.log_auc == there.log_auc[::-1]
+    assert here.mcnemar == there.mcnemar
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(ending, ending), min_size=4, max_size=4), st.integers(0, 3))
+def test_a_failure_never_helps_its_arm(ended, rows, where):
+    a, b = (list(side) for side in zip(*rows, strict=True))
+    before = one(ended({"a": a, "b": b}, facts=FACTS, replicates=1, points=4))
+    a[where] = INF
+    after = one(ended({"a": a, "b": b}, facts=FACTS, replicates=1, points=4))
+    for name in ("log_auc_difference", "success_difference", "improvement"):
+        assert getattr(after, name).value <= getattr(before, name).value + 1e-12
+
+
+def test_bounds_hold_every_way_it_may_end(ended):
+    """a: scores 1 and unknown, b: unknown and 0. From (1 - 1 + 0 - 0)/2 to (1 - 0 + 1 - 0)/2."""
+    found = one(ended({"a": [10.0, None], "b": [None, INF]}, facts=FACTS, replicates=1, points=2))
+    assert found.bounds == pytest.approx((0.0, 1.0))
+    assert (found.planned, found.pairs, found.missing) == (2, 0, 2)
+
+
+def test_bounds_of_a_finished_comparison_are_its_difference(build):
+    for found in compare_all(build()):
+        assert found.bounds == pytest.approx((found.log_auc_difference.value,) * 2)
+
+
+# ---- families and verdicts
+
+STEADY = {"good": [10.0] * 8 + [11.0] * 8, "bad": [900.0] * 16, "also": [11.0] * 8 + [10.0] * 8}
+
+
+def judged(ended, endings=None, **options):
+    design = {"facts": FACTS, "replicates": 1, "points": 16}
+    return compare_task(ended(endings or STEADY, **design, **options), TASK)
+
+
+def test_a_clear_difference_gets_a_direction_whatever_the_order_of_the_pair(ended):
+    for pair in (("good", "bad"), ("bad", "good")):
+        found = judged(ended, confirmatory=[pair])[0]
+        assert (found.first, found.second) == pair
+        assert found.verdict == "good survives more"
+        assert found.p_adjusted < 0.05
+
+
+def test_no_difference_is_said_to_be_none_shown(ended):
+    found = judged(ended, confirmatory=[("good", "also")])[0]
+    assert (found.verdict, found.p_adjusted) == ("no difference shown", 1.0)
+
+
+def test_only_confirmatory_pairs_are_adjusted_and_judged(ended):
+    found = judged(ended, confirmatory=[("good", "also"), ("bad", "good")])
+    assert [(c.first, c.second, c.confirmatory) for c in found] == [
+        ("good", "also", True),
+        ("bad", "good", True),
+        ("bad", "also", False),
+    ]
+    assert found[1].p_adjusted == pytest.approx(2 * found[1].log_auc_difference.p_value)
+    assert (found[2].p_adjusted, found[2].verdict) == (None, None)
+
+
+def test_a_pair_with_missing_trials_is_interim(ended):
+    endings = {**STEADY, "bad": [*STEADY["bad"][:15], None]}
+    found = judged(ended, endings, confirmatory=[("good", "bad"), ("good", "also")])
+    assert (found[0].verdict, found[0].p_adjusted) == ("interim", None)
+    assert found[1].verdict == "no difference shown"
+
+
+def test_an_interim_pair_still_counts_in_the_family(ended):
+    """Otherwise a verdict given early could be taken back when the family is finished."""
+    endings = {**STEADY, "also": [*STEADY["also"][:15], None]}
+    found = judged(ended, endings, confirmatory=[("good", "bad"), ("good", "also")])
+    assert found[0].p_adjusted == pytest.approx(2 * found[0].log_auc_difference.p_value)
+
+
+def test_a_stopped_trial_withholds_the_verdict(ended):
+    endings = {**STEADY, "bad": [*STEADY["bad"][:15], "stopped"]}
+    assert judged(ended, endings, confirmatory=[("good", "bad")])[0].verdict == "censored"
+
+
+def test_each_task_has_its_own_family(build):
+    pairs = (("ns+gp1", "ns"), ("ns+gp1", "wgan+gp1"))
+    found = compare_all(build(tasks=("x", "y"), confirmatory=pairs))
+    assert [c.task for c in found] == ["x"] * 3 + ["y"] * 3
+    for task in ("x", "y"):
+        raw = [c.log_auc_difference.p_value for c in found if c.task == task and c.confirmatory]
+        adjusted = [c.p_adjusted for c in found if c.task == task and c.confirmatory]
+        assert max(adjusted) <= 2 * max(raw) + 1e-12
+        assert min(adjusted) == pytest.approx(min(1.0, 2 * min(raw)))
+
+
+def test_a_confirmatory_pair_that_shares_nothing_is_an_error_and_an_exploratory_one_is_left_out(build):
+    results = build(replicates=1, points=2, confirmatory=())
+    plan = results.plan[(results.plan["method"] == "ns") == (results.plan["config"] == "c0n1")]
+    trials = results.trials[results.trials["trial_id"].isin(plan["trial_id"])]
+    apart = dataclasses.replace(results, plan=plan, trials=trials)
+    assert [(c.first, c.second) for c in compare_all(apart)] == [("ns+gp1", "wgan+gp1")]
+    with pytest.raises(ValueError, match="share no configuration"):
+        compare_all(dataclasses.replace(apart, confirmatory=(("ns", "ns+gp1"),)))
+
+
+def test_unpaired_trials_of_a_task_without_one_of_the_methods(build):
+    results = build(tasks=("x", "y"))
+    plan = results.plan[~((results.plan["task"] == "y") & (results.plan["method"] == "wgan+gp1"))]
+    trials = results.trials[results.trials["trial_id"].isin(plan["trial_id"])]
+    found = compare_all(dataclasses.replace(results, plan=plan, trials=trials))
+    assert [(c.task, c.first, c.second, c.confirmatory) for c in found if c.task == "y"] == [
+        ("y", "ns+gp1", "ns", False)
+    ]
+
+
+def test_all_missing_compares_without_numbers(build):
+    for found in compare_all(build(keep=0)):
+        assert math.isnan(found.log_auc_difference.value)
+        assert found.bounds == (-1.0, 1.0)
+        assert found.verdict == ("interim" if found.confirmatory else None)
+        assert found.mcnemar is None or found.pairs == 0
+
+
+# ---- the table
+
+
+def test_the_table_has_the_same_columns_with_and_without_rows(build):
+    full, none = table(compare_all(build())), table(())
+    assert list(full.columns) == list(none.columns) == list(comparisons.COLUMNS)
+    assert not full["log_auc_difference"].isna().any()
+    assert none.empty
+
+
+def test_the_table_says_what_the_comparisons_say(build):
+    found = compare_all(build())
+    rows = table(found)
+    for comparison, row in zip(found, rows.to_dict("records"), strict=True):
+        assert row["log_auc_difference_low"] == comparison.log_auc_difference.low
+        assert row["success_second"] == comparison.success[1]
+        assert row["loss"] == comparison.record.loss
+        assert row["family"] == ("confirmatory" if comparison.confirmatory else "exploratory")
+    assert not set(rows.columns) - set(comparisons.COLUMNS)
+    assert isinstance(rows, pd.DataFrame)

@@ -1,0 +1,170 @@
+import itertools
+import re
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import profiles
+from analysis.comparisons import compare_all
+from analysis.figures import curves, style
+from analysis.figures.table import FIGURES
+from analysis.outcomes import sample
+
+TASK = "manifold-d2"
+TWELVE = tuple(f"loss{i}+penalty{i}@technique" for i in range(12))
+
+
+def lines(axis):
+    return [line for line in axis.get_lines() if line.get_drawstyle() == "steps-post"]
+
+
+def test_no_figure_without_a_description_and_a_safe_name():
+    for name, picture in FIGURES.items():
+        assert re.fullmatch("[a-z_]+", name)
+        assert picture.alt.endswith(".")
+
+
+# ---- numbers
+
+
+def test_profile_numbers_are_the_profile(build):
+    results = build(keep=80)
+    numbers = FIGURES["profiles"].numbers(results)
+    outcomes = results.outcomes(TASK)
+    for method in results.methods:
+        trials = sample(outcomes[outcomes["method"] == method])
+        curve = numbers[numbers["method"] == method]
+        np.testing.assert_allclose(curve["fraction"], profiles.fraction_at(trials, curve["tau"]), atol=1e-12)
+        assert curve["tau"].iloc[-1] == np.inf
+        assert curve["missing"].iloc[0] == np.isnan(trials.values).sum()
+
+
+def test_numbers_are_a_function_of_the_results(build):
+    results = build(keep=80)
+    for picture in FIGURES.values():
+        first = picture.numbers(results)
+        np.random.seed(1)  # noqa: NPY002
+        pd.testing.assert_frame_equal(first, picture.numbers(results))
+
+
+def test_failure_numbers_add_up_to_one(build):
+    numbers = FIGURES["failures"].numbers(build(tasks=("y", "x"), keep=80))
+    np.testing.assert_allclose(numbers.groupby(["task", "method"])["share"].sum(), 1.0)
+    assert list(numbers["task"].unique()) == ["y", "x"]
+
+
+def test_difference_numbers_are_the_comparisons(build):
+    results = build()
+    numbers = FIGURES["differences"].numbers(results)
+    assert list(numbers["log_auc_difference"]) == [c.log_auc_difference.value for c in compare_all(results)]
+    assert list(numbers["family"]) == ["confirmatory", "exploratory", "exploratory"]
+
+
+def test_success_numbers_carry_the_bounds(build):
+    numbers = FIGURES["success"].numbers(build(keep=80))
+    assert (numbers["worst"] <= numbers["value"]).all()
+    assert (numbers["best"] >= numbers["value"]).all()
+    assert (numbers["best"] > numbers["worst"]).all()
+    assert FIGURES["log_auc"].numbers(build())[["worst", "best"]].isna().all(axis=None)
+
+
+# ---- ink
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "design",
+    [
+        {},
+        {"keep": 0},
+        {"keep": 10, "tasks": ("a", "b", "c")},
+        {"methods": TWELVE, "confirmatory": (), "points": 1},
+        {"methods": ("only",), "confirmatory": ()},
+        {"methods": ("$x$", "a_b"), "confirmatory": (("$x$", "a_b"),), "tasks": ("$t",)},
+    ],
+)
+def test_every_figure_can_be_drawn(build, name, design):
+    picture = FIGURES[name]
+    figure = style.draw(picture, picture.numbers(build(**design)))
+    assert style.render(figure, "svg").startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_can_be_drawn_when_nothing_is_planned(build, name):
+    results = build(confirmatory=())
+    nothing = type(results)("none", results.plan.iloc[:0], results.trials.iloc[:0], (), None)
+    style.render(style.draw(FIGURES[name], FIGURES[name].numbers(nothing)), "svg")
+
+
+def test_each_method_is_one_curve_told_apart_from_the_others(build):
+    numbers = FIGURES["profiles"].numbers(build(methods=TWELVE, confirmatory=()))
+    drawn = lines(style.draw(FIGURES["profiles"], numbers).axes[0])
+    assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == len(drawn) == 12
+
+
+def test_a_method_keeps_its_colour_when_others_are_absent(build):
+    numbers = FIGURES["profiles"].numbers(build())
+    alone = lines(style.draw(FIGURES["profiles"], numbers[numbers["method"] == "ns"]).axes[0])
+    assert [line.get_color() for line in alone] == [style.colour(2)]
+
+
+def test_a_drawn_curve_is_the_profile(build):
+    results = build()
+    numbers = FIGURES["profiles"].numbers(results)
+    axis = style.draw(FIGURES["profiles"], numbers).axes[0]
+    outcomes = results.outcomes(TASK)
+    for line, method in zip(lines(axis), results.methods, strict=True):
+        x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+        trials = sample(outcomes[outcomes["method"] == method])
+        np.testing.assert_allclose(y, profiles.fraction_at(trials, x), atol=1e-12)
+
+
+def test_only_confirmatory_pairs_are_filled(build):
+    numbers = FIGURES["differences"].numbers(build())
+    axis = style.draw(FIGURES["differences"], numbers).axes[0]
+    faces = [line.get_markerfacecolor() for line in axis.get_lines() if line.get_marker() == "o"]
+    assert [face == "white" for face in faces] == [False, True, True]
+
+
+@given(st.lists(st.floats(0, 1), max_size=12).map(sorted), st.floats(0.01, 0.1))
+def test_labels_keep_their_order_and_distance(heights, distance):
+    moved = curves.spread(heights, distance)
+    assert len(moved) == len(heights)
+    assert all(b - a >= distance - 1e-9 for a, b in itertools.pairwise(moved))
+    if all(b - a >= distance for a, b in itertools.pairwise(heights)):
+        assert moved == pytest.approx(heights)
+
+
+# ---- files
+
+
+def test_a_saved_figure_has_the_same_bytes_again(build, tmp_path):
+    numbers = FIGURES["success"].numbers(build())
+    written = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        written.append([path.read_bytes() for path in style.save("success", FIGURES["success"], numbers, folder)])
+        assert sorted(path.name for path in folder.iterdir()) == ["success.csv", "success.png", "success.svg"]
+    assert written[0] == written[1]
+    assert b"Software" not in written[0][1]
+    assert b"<dc:date>" not in written[0][2]
+
+
+def test_drawing_leaves_the_settings_alone(build, tmp_path):
+    before = dict(mpl.rcParams)
+    style.save("failures", FIGURES["failures"], FIGURES["failures"].numbers(build()), tmp_path)
+    assert dict(mpl.rcParams) == before
+
+
+def test_importing_the_report_brings_no_plotting_state_and_no_engine():
+    program = (
+        "import analysis.report, sys; print([n for n in ('matplotlib.pyplot', 'torch', 'ray') if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,243 @@
+"""Expected numbers are worked out by hand or from the published tables named beside them."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis import intervals
+from analysis.outcomes import Points
+
+FALSE_ALARM = 1e-6
+"""Chance that a coverage test fails although the interval covers as it should, with a fresh seed."""
+
+
+def points(values, replicates=None):
+    values = np.asarray(values, dtype=float)
+    return Points(values, np.zeros(len(values), dtype=np.int64) if replicates is None else np.asarray(replicates))
+
+
+def replicated(means, size=1):
+    """Points of which each replicate has `size`, all equal to the replicate's mean."""
+    return points(np.repeat(means, size), np.repeat(np.arange(len(means)), size))
+
+
+def covers(hits, of, *, alternative="two-sided"):
+    return stats.binomtest(hits, of, intervals.LEVEL, alternative=alternative).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        (7, 10, 0.396778, 0.892209),
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        (50, 100, 0.403832, 0.596168),
+        (3, 64, 0.016069, 0.128997),
+    ],
+)
+def test_wilson(k, n, low, high):
+    assert intervals.wilson(k, n) == pytest.approx((low, high), abs=5e-7)
+
+
+def test_wilson_touches_the_ends_exactly():
+    assert intervals.wilson(0, 7)[0] == 0.0
+    assert intervals.wilson(7, 7)[1] == 1.0
+
+
+def test_wilson_takes_fractional_counts_between_whole_ones():
+    low, middle, high = (intervals.wilson(k, 10) for k in (3, 3.5, 4))
+    assert low[0] < middle[0] < high[0]
+    assert low[1] < middle[1] < high[1]
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses_what_is_no_proportion(k, n):
+    with pytest.raises(ValueError, match=f"got {k} of {n}"):
+        intervals.wilson(k, n)
+
+
+@pytest.mark.parametrize(("p", "coverage"), [(0.05, 0.94), (0.02, 0.98)])
+def test_wilson_covers_exactly_as_tabulated_at_thirty(p, coverage):
+    inside = [k for k in range(31) if intervals.wilson(k, 30)[0] <= p <= intervals.wilson(k, 30)[1]]
+    assert stats.binom.pmf(inside, 30, p).sum() == pytest.approx(coverage, abs=0.005)
+
+
+@pytest.mark.parametrize(("n", "epsilon"), [(10, 0.429469), (32, 0.240081), (64, 0.169763), (100, 0.135810)])
+def test_dkw(n, epsilon):
+    """sqrt(ln 40 / 2n), with ln 40 = 3.688879."""
+    assert intervals.dkw(n) == pytest.approx(epsilon, abs=5e-7)
+
+
+def test_dkw_needs_185_points_for_a_tenth():
+    assert next(n for n in range(1, 1000) if intervals.dkw(n) <= 0.10) == 185
+
+
+def test_hoeffding_by_hand():
+    assert intervals.hoeffding(8) == pytest.approx(math.sqrt(math.log(40) / 16))
+    assert intervals.hoeffding(8, width=2) == pytest.approx(2 * intervals.hoeffding(8))
+
+
+def test_newcombe_by_hand_from_two_wilson_intervals():
+    low, high = intervals.newcombe(1.0, 0.0, 10)
+    assert low == pytest.approx(1 - math.hypot(0.277533, 0.277533), abs=1e-6)  # 1 - .722467 and .277533 - 0
+    assert high == 1.0
+
+
+# ---- which interval decides
+
+
+def test_eight_replicates_decide_by_t():
+    found = intervals.proportion(replicated(np.arange(1, 9) / 10, size=4))
+    half = 2.364624 * 0.2449490 / math.sqrt(8)  # t(.975, 7), standard deviation of .1 to .8
+    assert (found.value, found.low, found.high) == pytest.approx((0.45, 0.45 - half, 0.45 + half), abs=1e-6)
+    assert (found.n, found.method) == (32, "t over 8 replicates")
+
+
+def test_seven_replicates_do_not():
+    found = intervals.proportion(replicated([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0], size=2))
+    assert found.method == "Wilson, 14 points"
+    assert (found.low, found.high) == pytest.approx(intervals.wilson(10, 14))
+
+
+def test_replicates_with_equal_means_do_not_decide_either():
+    found = intervals.proportion(points([0.0, 1.0] * 8, np.repeat(np.arange(8), 2)))
+    assert found.method == "Wilson, 16 points"
+    assert intervals.bounded_mean(points([0.0, 1.0] * 8, np.repeat(np.arange(8), 2))).method == "t over 16 points"
+
+
+def test_unequal_replicates_count_by_their_points():
+    equal = replicated(np.arange(1, 9) / 10, size=2)
+    fewer = points(equal.values[:-1], equal.replicates[:-1])
+    found = intervals.bounded_mean(fewer)
+    assert found.value == pytest.approx(fewer.values.mean())
+    assert found.low < found.value < found.high
+
+
+def test_a_mean_is_decided_by_t_over_points():
+    found = intervals.bounded_mean(points([0.2, 0.4, 0.6]))
+    half = 4.302653 * 0.2 / math.sqrt(3)  # t(.975, 2)
+    assert (found.low, found.high) == pytest.approx((max(0, 0.4 - half), 0.4 + half), abs=1e-6)
+    assert found.method == "t over 3 points"
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("count", [1, 8])
+def test_no_variance_is_not_no_uncertainty(value, count):
+    alike = replicated([value] * count)
+    mean, share = intervals.bounded_mean(alike), intervals.proportion(alike)
+    assert mean.method == f"Hoeffding, {intervals.counted(count)}"
+    assert share.method == f"Wilson, {intervals.counted(count)}"
+    assert mean.low < mean.high
+    assert share.low < share.high
+    assert mean.low >= 0
+    assert mean.high <= 1
+
+
+def test_hoeffding_p_is_the_level_at_which_the_interval_reaches_zero():
+    found = intervals.difference(points([0.5] * 40))
+    assert intervals.hoeffding(40, width=2, level=1 - found.p_value) == pytest.approx(0.5)
+    assert intervals.difference(points([0.0] * 40)).p_value == 1.0
+
+
+@pytest.mark.parametrize(("first", "second"), [(1.0, 0.0), (0.0, 1.0), (0.75, 0.5)])
+def test_newcombe_p_is_the_level_at_which_the_interval_reaches_zero(first, second):
+    found = intervals.difference_of_proportions(points([first] * 12), points([second] * 12))
+    assert found.method == "Newcombe, 12 points"
+    assert found.low < found.value < found.high or abs(found.value) == 1
+    ends = intervals.newcombe(first, second, 12, level=1 - found.p_value)
+    assert min(abs(end) for end in ends) == pytest.approx(0, abs=1e-9)
+
+
+def test_equal_constant_proportions_differ_by_nothing_within_newcombe():
+    found = intervals.difference_of_proportions(points([1.0] * 10), points([1.0] * 10))
+    assert (found.value, found.p_value) == (0.0, 1.0)
+    assert (found.low, found.high) == pytest.approx((-0.277533, 0.277533), abs=1e-6)
+
+
+def test_a_difference_of_proportions_by_hand():
+    """12 pairs for the first, 4 for the second, 34 alike: .16 with variance (16/50 - .16^2) 50/49."""
+    first, second = np.zeros(50), np.zeros(50)
+    first[:12], second[12:16] = 1, 1
+    found = intervals.difference_of_proportions(points(first), points(second))
+    error = math.sqrt((16 / 50 - 0.16**2) / 49)
+    assert found.value == pytest.approx(0.16)
+    assert (found.low, found.high) == pytest.approx((0.16 - 2.009575 * error, 0.16 + 2.009575 * error), abs=1e-6)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(0.16 / error, 49))
+
+
+def test_nothing_gives_no_numbers():
+    none = points([])
+    for found in (
+        intervals.proportion(none),
+        intervals.wilson_mean(none),
+        intervals.bounded_mean(none),
+        intervals.difference(none),
+        intervals.difference_of_proportions(none, none),
+    ):
+        assert math.isnan(found.value)
+        assert math.isnan(found.low)
+        assert (found.n, found.method, found.p_value) == (0, "no trials", None)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 9)), min_size=1, max_size=40))
+def test_p_is_below_five_percent_exactly_when_the_interval_leaves_zero_out(rows):
+    found = intervals.difference(points([v for v, _ in rows], [r for _, r in rows]))
+    if abs(found.p_value - 0.05) > 1e-6:
+        assert (found.p_value < 0.05) == (found.low > 0 or found.high < 0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 9)), min_size=1, max_size=40))
+def test_every_interval_has_width_and_holds_its_value(rows):
+    given_points = points([v for v, _ in rows], [r for _, r in rows])
+    for found in (intervals.proportion(given_points), intervals.bounded_mean(given_points)):
+        assert 0 <= found.low <= found.value + 1e-12
+        assert found.value - 1e-12 <= found.high <= 1
+        assert found.high - found.low > 1e-6
+
+
+# ---- coverage: how often the truth is inside, over simulated studies
+
+
+def test_replicate_t_covers_a_proportion():
+    rng = np.random.default_rng(1)
+    truth, studies, replicates = 0.4, 1500, np.repeat(np.arange(8), 16)
+    hits = 0
+    for drawn in rng.random((studies, 128)) < truth:
+        found = intervals.proportion(points(drawn, replicates))
+        hits += found.low <= truth <= found.high
+    assert covers(hits, studies)
+
+
+def test_points_are_the_unit_of_independence():
+    """33 points of 3 seeds that mostly agree: t over points covers, t over pooled trials does not (about .75)."""
+    rng = np.random.default_rng(2)
+    studies, hits, pooled = 1500, 0, 0
+    for level in rng.normal(size=(studies, 33)):
+        scores = stats.norm.cdf(0.9 * level[:, None] + math.sqrt(1 - 0.81) * rng.normal(size=(33, 3)))
+        found = intervals.bounded_mean(points(scores.mean(axis=1)))
+        wrong = intervals.bounded_mean(points(scores.ravel()))
+        hits += found.low <= 0.5 <= found.high
+        pooled += wrong.low <= 0.5 <= wrong.high
+    assert covers(hits, studies)
+    assert pooled / studies < 0.85
+
+
+def test_the_p_value_is_below_five_percent_one_time_in_twenty():
+    rng = np.random.default_rng(3)
+    studies = 1500
+    gaps = rng.random((studies, 64)) - rng.random((studies, 64))
+    kept = sum(intervals.difference(points(row)).p_value >= 0.05 for row in gaps)
+    assert covers(kept, studies)
+
+
+def test_hoeffding_covers_at_least_as_promised():
+    rng = np.random.default_rng(4)
+    half = intervals.hoeffding(20)
+    misses = np.abs((rng.random((4000, 20)) < 0.5).mean(axis=1) - 0.5) > half
+    assert covers(int((~misses).sum()), 4000, alternative="less")

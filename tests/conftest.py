@@ -1,0 +1,9 @@
+"""What every test gets: one thread, and no global state carried over."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
