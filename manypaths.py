@@ -92,9 +92,8 @@ def run(
     if trial is not None:
         row, same = replay(directory, sweep, trials, trial)
         _print_json(row) if json_ else _print_rows([{"column": name, "value": value} for name, value in row.items()])
-        _say(
-            {True: "equal, to the bit, to the stored row", False: "NOT equal to the stored row"}.get(same, "not stored")
-        )
+        equal = "equal" if same else "NOT equal"
+        _say("no stored row to compare with" if same is None else f"{equal}, to the bit, to the stored row")
         raise typer.Exit(1 if same is False else 0)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

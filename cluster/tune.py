@@ -7,11 +7,11 @@ planned again from there, so neither a killed worker nor a killed driver loses o
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +76,7 @@ class RayTune:
         if not available:
             raise UserError(f"execution.device = {self.device!r}: the Ray cluster has no {resource}")
         workers = min(self.workers or available, available)
-        resources = {"cpu": 1, "gpu": 1} if self.device == "cuda" else {"cpu": 1}
+        resources: dict[str, float] = {"cpu": 1, "gpu": 1} if self.device == "cuda" else {"cpu": 1}
         tuner = tune.Tuner(
             tune.with_resources(train_pack, resources),
             param_space={"root": directory.root, "device": self.device, "pack": tune.grid_search(list(packs))},
@@ -91,7 +91,7 @@ class RayTune:
             ),
         )
         # standard output is data, and Tune prints tables there whatever `verbose` says
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             tuner.fit()
 
 

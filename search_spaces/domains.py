@@ -117,15 +117,21 @@ def grid_coordinates(domain: Domain | When, n: int) -> list[float]:
             return [(i + 0.5) / len(values) for i in range(len(values))]
         case Uniform() | LogUniform():
             return [i / (n - 1) for i in range(n)]
-        case When(_, cases, otherwise):
-            parts = [*cases.values(), *([otherwise] if otherwise is not None else [])]
-            return max((grid_coordinates(part, n) for part in parts), key=len)
+        case When():
+            return max((grid_coordinates(part, n) for part in parts_of(domain)), key=len)
         case _:
             return [0.0]
 
 
-def values_of(domain: Domain | When) -> list[Value | float]:
-    """The values or bounds that appear in a domain, for range checks."""
+def parts_of(domain: Domain | When) -> list[Domain]:
+    """The plain domains that a domain is made of: itself, or every case of a dependent one."""
+    if not isinstance(domain, When):
+        return [domain]
+    return [*domain.cases.values(), *([domain.otherwise] if domain.otherwise is not None else [])]
+
+
+def values_of(domain: Domain) -> list[Value | float]:
+    """The values or bounds that appear in a plain domain, for range checks."""
     match domain:
         case Fixed(value):
             return [value]
@@ -133,9 +139,6 @@ def values_of(domain: Domain | When) -> list[Value | float]:
             return [low, high]
         case Choice(values) | Cross(values):
             return list(values)
-        case When(_, cases, otherwise):
-            parts = [*cases.values(), *([otherwise] if otherwise is not None else [])]
-            return [value for part in parts for value in values_of(part)]
         case _:
             return []
 
@@ -150,6 +153,9 @@ def _check_bounds(kind: str, low: float, high: float) -> None:
 def _check_values(kind: str, values: tuple[Value, ...]) -> None:
     if not values:
         raise DomainError(f"{kind} needs at least one value, got []")
+    strange = [value for value in values if not isinstance(value, int | float | str)]
+    if strange:
+        raise DomainError(f"{kind} takes numbers and texts, got {strange[0]}")
     if len(set(values)) < len(values):
         raise DomainError(f"{kind} needs distinct values, got {list(values)}")
 

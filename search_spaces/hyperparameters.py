@@ -7,6 +7,7 @@ that another lies in. In a plain numbering it would for 15 of the 63 others at 1
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,11 +53,13 @@ class Hyperparameter:
             return None if value in self.names else f"must be one of {', '.join(self.names)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "must be a number, written without quotes"
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN and whole numbers beyond any float too
+            return "must be finite"
         if self.integer and value != int(value):
             return "must be a whole number"
         below = value <= self.low if self.open_low else value < self.low
         above = value >= self.high if self.open_high else value > self.high
-        return f"must be {self.rule}" if below or above or value != value else None
+        return f"must be {self.rule}" if below or above else None
 
     @property
     def rule(self) -> str:

@@ -11,12 +11,12 @@ CUDA_CAPACITY = 256
 """On a GPU a step is launch-bound: a pack of hundreds costs about what one trial costs. Not measured finely yet."""
 
 CPU_MILLISECONDS = {
-    "manifold-d2": (0.13, 0.30, 0.09, 0.05),
-    "manifold-d8": (0.14, 0.31, 0.10, 0.06),
-    "manifold-d32": (0.18, 0.40, 0.12, 0.06),
-    "manifold-d64": (0.22, 0.50, 0.14, 0.06),
-    "ring8": (0.15, 0.32, 0.15, 5.0),
-    "digits": (0.25, 0.50, 0.25, 5.0),
+    "manifold-d2": (0.14, 0.27, 0.08, 0.3),
+    "manifold-d8": (0.14, 0.27, 0.08, 0.3),
+    "manifold-d32": (0.19, 0.36, 0.12, 0.3),
+    "manifold-d64": (0.24, 0.48, 0.16, 0.3),
+    "ring8": (0.16, 0.29, 0.23, 18.0),
+    "digits": (0.25, 0.49, 0.28, 23.0),
 }
 """Milliseconds of one core for each slot: a discriminator update without and with a penalty, a generator update, and an
 evaluation, in packs of CPU_CAPACITY; all draws included."""

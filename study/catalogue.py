@@ -68,7 +68,7 @@ def task_page(name: str) -> list[Entry]:
     """One task: what success means, why, and its table of controls."""
     task = get_task(name)
     controls = [
-        f"{control.value:8.3g}  {control.name} ({'must ' + control.must if control.must else 'either way'}): {control.why}"
+        f"{control.value:8.3g}  {control.name} ({f'must {control.must}' if control.must else 'free'}): {control.why}"
         for control in task.controls
     ]
     return [

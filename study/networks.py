@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 Parameters = Mapping[str, Tensor]
 
@@ -35,13 +36,18 @@ class Network:
 
 def split(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Cut a vector of shape (size,) into consecutive tensors of the given shapes."""
-    pieces = flat.split([math.prod(shape) for shape in shapes.values()])
+    pieces = torch.split(flat, [math.prod(shape) for shape in shapes.values()])
     return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+
+def flatten(pieces: Mapping[str, Tensor]) -> Tensor:
+    """Join tensors into one vector, in the order `split` cuts it."""
+    return torch.cat([piece.reshape(-1) for piece in pieces.values()])
 
 
 def leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2, the usual choice for discriminators (Radford et al. 2016)."""
-    return F.leaky_relu(x, 0.2)
+    return functional.leaky_relu(x, 0.2)
 
 
 def identity(x: Tensor) -> Tensor:
@@ -65,7 +71,7 @@ def mlp(
     Returns:
         A network whose weights and biases start uniform in +-1/sqrt(fan_in), torch.nn.Linear's default.
     """
-    layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+    layers = list(pairwise(sizes))
     shapes: dict[str, tuple[int, ...]] = {}
     for i, (inputs, outputs) in enumerate(layers):
         shapes[f"weight{i}"] = (inputs, outputs)

@@ -14,7 +14,7 @@ State = tuple[Tensor, Tensor, Tensor]
 """Parameters, first moment, second moment; each of shape (p,)."""
 
 Update = Callable[[State, Tensor, Tensor, Tensor, Tensor, Tensor], State]
-"""Maps (state, gradient (p,), count (), lr (), beta1 (), beta2 ()) to the next state; count is 1 at the first update."""
+"""Maps (state, gradient (p,), count (), lr (), beta1 (), beta2 ()) to the next state; count starts at 1."""
 
 _EPSILON = 1e-8
 

@@ -107,7 +107,7 @@ PENALTIES: dict[str, Penalty] = {
             "weight * E (|grad C(x)| - 1)^2, x = real + a * noise_scale * std(batch) * u, "
             "a ~ U(0,1) per sample, u ~ U(0,1) per coordinate"
         ),
-        source="Kodali et al. 2017, in the authors' code's form (noise_scale 0.5); on ns it is Fedus et al.'s DRAGAN-NS",
+        source="Kodali et al. 2017, in the form of the authors' code; on ns it is Fedus et al.'s DRAGAN-NS",
     ),
 }
 NOISE_SCALE = 0.5

@@ -87,7 +87,8 @@ def uniform(keys: Tensor, *, role: Role, steps: range, updates: int, count: int)
     step = torch.arange(steps.start, steps.stop, device=device)[:, None, None]
     update = torch.arange(updates, device=device)[:, None]
     shape = (len(keys), len(steps), updates, blocks)
-    counter = tuple(word.expand(shape) for word in (index, step, update, torch.tensor(int(role), device=device)))
+    kind = torch.tensor(int(role), device=device)
+    counter = (index.expand(shape), step.expand(shape), update.expand(shape), kind.expand(shape))
     key = (keys[:, 0, None, None, None], keys[:, 1, None, None, None])
     words = torch.cat(philox(counter, key), dim=-1)[..., :count]
     return ((words >> 9).to(torch.float32) + 0.5) * 2.0**-23

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,7 +76,7 @@ def _interval(kind: type[Uniform] | type[LogUniform], name: str, argument: list[
     return kind(float(argument[0]), float(argument[1]))
 
 
-_READERS = {
+_READERS: dict[str, Callable[[list[Any]], Domain]] = {
     "uniform": lambda argument: _interval(Uniform, "uniform", argument),
     "log_uniform": lambda argument: _interval(LogUniform, "log_uniform", argument),
     "choice": lambda argument: Choice(tuple(argument)),
@@ -274,7 +274,7 @@ class Sweep(_Table):
         return tuple(tuple(pair) for pair in pairs)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Sweep:
+    def _known(self) -> Sweep:
         for key in ("tasks", "methods"):
             repeated = [value for value in getattr(self, key) if getattr(self, key).count(value) > 1]
             if repeated:
@@ -286,6 +286,10 @@ class Sweep(_Table):
             _check_domains(domains)
         for method in self.methods:
             self.split_method(method)
+        return self
+
+    @model_validator(mode="after")
+    def _planned_pairs(self) -> Sweep:
         for pair in self.confirmatory:
             for method in pair:
                 if method not in self.methods:

@@ -16,7 +16,7 @@ from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from study.methods import Method
-from study.networks import Network, split
+from study.networks import Network, flatten, split
 from study.optimisers import State, Update
 from study.penalties import squared_slope
 from study.tasks.base import Task
@@ -38,11 +38,6 @@ class Game:
     n_critic: int
 
 
-def flatten(pieces: Mapping[str, Tensor]) -> Tensor:
-    """Join tensors into one vector, in the order `split` cuts it."""
-    return torch.cat([piece.reshape(-1) for piece in pieces.values()])
-
-
 def logits(network: Network, phi: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """Discriminator output as shape (b,), so that no (b,) ever meets a (b, 1)."""
     return network.apply(phi, x).squeeze(-1)
@@ -54,8 +49,8 @@ def discriminator_update(game: Game, trial: Mapping[str, Tensor]) -> Tensors:
     Args:
         game: The program.
         trial: Tensors of one trial: those of TRAINED (p,); `real` (b, d), `latent` (b, z), `noise` (b, draws);
-            scalars `lr_d`, `beta1`, `beta2`, `penalty_weight`, `noise_scale`, `clip`, `sound_d`, and `count`, the number of
-            this update from 1.
+            scalars `lr_d`, `beta1`, `beta2`, `penalty_weight`, `noise_scale`, `clip`, `sound_d`, and `count`, the
+            number of this update from 1.
 
     Returns:
         The new `phi`, `phi_first`, `phi_second`, and the scalars `loss_d`, `grad_norm_d` and `sound_d`.
@@ -66,7 +61,7 @@ def discriminator_update(game: Game, trial: Mapping[str, Tensor]) -> Tensors:
 
     def loss(phi: Tensors) -> Tensor:
         both = logits(network, phi, torch.cat([real, fake]))
-        total = method.loss_entry.discriminator(*both.split(len(real))).mean()
+        total = method.loss_entry.discriminator(*torch.split(both, len(real))).mean()
         penalty = method.penalty_entry
         if penalty:
             points = penalty.points(real, fake, trial["noise"], trial["noise_scale"])

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from study.methods import parse_method
-from study.networks import split
+from study.networks import flatten, split
 from study.optimisers import OPTIMISERS
 from study.prng import Role, key_words, normal, uniform
 from study.step import (
@@ -27,7 +27,6 @@ from study.step import (
     Tensors,
     constrain,
     discriminator_update,
-    flatten,
     generator_update,
     vectorise,
 )
@@ -108,7 +107,7 @@ def train(
     constants = _hyperparameters(slots, device=device, dtype=dtype)
     started = time.perf_counter()
     state = state or PackState(start(game, keys, constants, dtype=dtype))
-    step_d, step_g = _program(_structure_key(trials[0]), capacity, device, dtype)
+    step_d, step_g = _program(*_structure_key(trials[0])[:3], capacity, device, dtype)
     before = state.seconds
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
@@ -147,7 +146,7 @@ def start(game: Game, keys: Tensor, constants: Tensors, *, dtype: torch.dtype) -
         ("phi", discriminator, Role.DISCRIMINATOR_START),
     ):
         uniforms = uniform(keys, role=role, steps=range(1), updates=1, count=network.size)[:, 0, 0].to(dtype)
-        tensors[name] = vmap(lambda u, net=network: flatten(net.initialise(u)))(uniforms)  # type: ignore[misc]
+        tensors[name] = vmap(lambda u, net=network: flatten(net.initialise(u)))(uniforms)
         tensors |= {f"{name}_{moment}": torch.zeros_like(tensors[name]) for moment in ("first", "second")}
     tensors["phi"] = vmap(lambda phi, clip: constrain(game.method, phi, {"clip": clip}))(
         tensors["phi"], constants["clip"]
@@ -261,9 +260,8 @@ Program = tuple[Callable[[Tensors], Tensors], Callable[[Tensors], Tensors]]
 
 
 @cache
-def _program(structure: tuple[str, str, str, int], capacity: int, device: str, dtype: torch.dtype) -> Program:
+def _program(task: str, method: str, optimiser: str, capacity: int, device: str, dtype: torch.dtype) -> Program:
     """The two updates of a pack, recorded once for each structure and process."""
-    task, method, optimiser, _ = structure
     game = Game(get_task(task), parse_method(method), OPTIMISERS[optimiser], 1)
     keys = torch.zeros(capacity, 2, dtype=torch.int64, device=device)
     scalar = torch.ones(capacity, dtype=dtype, device=device)

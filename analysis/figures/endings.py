@@ -28,11 +28,12 @@ def failure_numbers(results: Results) -> pd.DataFrame:
     """One row per task, method and ending: its count and its share of the planned trials."""
     table = summary(results)
     found = table.melt(
-        id_vars=["task", "method", "planned"], value_vars=list(SHADES), var_name="ending", value_name="count"
-    )
-    rows = pd.Index(table["task"] + "\0" + table["method"])
-    found = found.assign(row=rows.get_indexer(pd.Index(found["task"] + "\0" + found["method"])))
-    found = found.sort_values("row", kind="stable", ignore_index=True).drop(columns="row")
+        id_vars=["task", "method", "planned"],
+        value_vars=list(SHADES),
+        var_name="ending",
+        value_name="count",
+        ignore_index=False,
+    ).sort_index(kind="stable", ignore_index=True)
     found["share"] = found["count"].astype("float64") / found["planned"].astype("float64")
     return found
 

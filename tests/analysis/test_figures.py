@@ -125,6 +125,17 @@ def test_a_drawn_curve_is_the_profile(build):
         np.testing.assert_allclose(y, profiles.fraction_at(trials, x), atol=1e-12)
 
 
+def test_values_beyond_the_panel_still_count(ended):
+    """Some below its left edge, zero and negative ones among them, and one beyond its right edge."""
+    values = [1e-12, 1e-9, 0.0, -1.0, 0.1, 1.0, 1e9, np.inf]
+    results = ended({"a": values}, replicates=1, points=8)
+    axis = style.draw(FIGURES["profiles"], FIGURES["profiles"].numbers(results)).axes[0]
+    assert axis.get_xlim()[0] > 1e-5
+    assert axis.get_xlim()[1] < 1e6
+    assert list(lines(axis)[0].get_ydata()) == pytest.approx([4 / 8, 5 / 8, 6 / 8, 6 / 8])
+    assert any("88 % finish" in text.get_text() for text in axis.texts)
+
+
 def test_only_confirmatory_pairs_are_filled(build):
     numbers = FIGURES["differences"].numbers(build())
     axis = style.draw(FIGURES["differences"], numbers).axes[0]

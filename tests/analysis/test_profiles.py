@@ -243,6 +243,6 @@ def test_both_bands_cover():
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("n", "nominal"), [(32, 0.933), (64, 0.940), (128, 0.949)])
 def test_the_bootstrap_band_covers_as_measured(n, nominal):
-    studies = 2000
+    studies = 1000
     bootstrap, _ = band_coverage(n, studies=studies, seed=n, resamples=2000)
     assert stats.binomtest(bootstrap, studies, nominal).pvalue > FALSE_ALARM

@@ -34,6 +34,12 @@ def test_failures_are_split_by_cause(ended):
     )
 
 
+def test_failure_rates_carry_wilson_whatever_the_design(build):
+    table = summary(build(replicates=8))
+    assert set(table["failure_rate_method"]) == {"Wilson, 32 points"}
+    assert set(table["success_method"]) == {"t over 8 replicates"}
+
+
 def test_the_median_of_mostly_failures_is_a_failure(ended):
     assert summary(ended({"a": [1.0, INF, INF]}, replicates=1, points=3))["median"].iloc[0] == INF
 

@@ -1,0 +1,1 @@
+"""Programs that print ratios measured within one run, and keep them with their command, commit and machine."""

@@ -1,0 +1,41 @@
+"""python -m benchmarks [NAME ...] [--quick]: run benchmarks, print what they find, and keep it in results/."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from benchmarks import engine, memory, results, sweep
+from benchmarks.record import write
+
+BENCHMARKS = {"engine": engine.run, "results": results.run, "memory": memory.run, "sweep": sweep.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
+    parser.add_argument("--trials", type=int, metavar="N", help="sweep: trials of the slowest arm (default: all)")
+    arguments = parser.parse_args()
+    names = [*BENCHMARKS] if arguments.names in ([], ["all"]) else arguments.names
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]!r}: choose from all, {', '.join(BENCHMARKS)}")
+    for name in names:
+        print(f"# {name}", flush=True)
+        options = {"trials": arguments.trials} if name == "sweep" else {}
+        found = BENCHMARKS[name](quick=arguments.quick, **options)
+        if not arguments.quick:
+            command = " ".join(
+                [
+                    "python -m benchmarks",
+                    name,
+                    *([f"--trials {arguments.trials}"] if name == "sweep" and arguments.trials else []),
+                ]
+            )
+            write(name, found, command=command)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

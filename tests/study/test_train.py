@@ -1,0 +1,158 @@
+"""What must hold of a pack: a result belongs to the trial and not to where, when or beside whom it ran."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from study import checkpoint
+from study import train as module
+from study.train import outcomes, schedule, train
+
+ANYTHING = ["ns+gp1", "wgan+gp1", "ns", "wgan+clip", "ns+dragan", "mm", "ns+r1", "wgan+gp0"]
+
+
+def bits(state, slot):
+    """Everything that training made of a slot, as bytes."""
+    trained = {name: tensor[slot].numpy().tobytes() for name, tensor in state.tensors.items()}
+    measured = {(i, n): v[slot].tobytes() for i, e in enumerate(state.evaluations) for n, v in e.values.items()}
+    return trained | measured
+
+
+@pytest.mark.parametrize("method", ANYTHING)
+def test_neighbours_position_threads_and_blocks_change_no_bit(small_pack, method, monkeypatch):
+    pack = small_pack(method=method, points=8, capacity=8, steps=40)
+    reference = train(pack.trials, capacity=8)
+    turned = train(pack.trials[::-1], capacity=8)
+    alone = train(pack.trials[5:6], capacity=8)
+    torch.set_num_threads(2)
+    threaded = train(pack.trials[2:7], capacity=8)
+    monkeypatch.setitem(module.DRAWS_AT_ONCE, "cpu", 1)
+    blocked = train(pack.trials, capacity=8)
+    for slot in range(8):
+        assert bits(reference, slot) == bits(turned, 7 - slot) == bits(blocked, slot)
+    assert bits(reference, 5) == bits(alone, 0)
+    assert bits(reference, 2) == bits(threaded, 0)
+    assert bits(reference, 0) != bits(reference, 1)
+
+
+@pytest.mark.parametrize("task", ["digits", "ring8", "manifold-d64"])
+def test_bits_hold_on_every_kind_of_task(small_pack, task):
+    pack = small_pack(task, points=4, capacity=4, steps=6, evaluations=2)
+    reference = train(pack.trials, capacity=4)
+    assert bits(reference, 3) == bits(train(pack.trials[3:], capacity=4), 0)
+
+
+def test_methods_of_one_configuration_start_alike_and_see_the_same_data(small_pack):
+    one, other = (small_pack(method=method) for method in ("ns+gp1", "wgan+gp1"))
+    assert [trial.key for trial in one.trials] == [trial.key for trial in other.trials]
+    assert {trial.trial_id for trial in one.trials}.isdisjoint(trial.trial_id for trial in other.trials)
+
+
+def test_resuming_from_any_checkpoint_changes_no_bit(small_pack):
+    pack = small_pack(points=4, capacity=4, steps=20, evaluations=4)
+    saved = []
+    whole = train(pack.trials, capacity=4, after_evaluation=lambda state: saved.append(checkpoint.to_bytes(state)))
+    assert len(saved) == 4
+    for data in saved:
+        resumed = train(pack.trials, capacity=4, state=checkpoint.from_bytes(data, device="cpu"))
+        assert [bits(resumed, slot) for slot in range(4)] == [bits(whole, slot) for slot in range(4)]
+        assert resumed.step == whole.step == 20
+
+
+def test_a_truncated_checkpoint_is_no_checkpoint(small_pack):
+    pack = small_pack(steps=4, evaluations=2)
+    saved = []
+    train(pack.trials, capacity=4, after_evaluation=lambda state: saved.append(checkpoint.to_bytes(state)))
+    for cut in (0, 5, len(saved[0]) // 2, len(saved[0]) - 1):
+        assert checkpoint.from_bytes(saved[0][:cut], device="cpu") is None
+
+
+def with_lr(trial, lr):
+    return replace(trial, hyperparameters=replace(trial.hyperparameters, lr_g=lr, lr_d=lr))
+
+
+def test_a_diverging_member_is_marked_with_its_step_and_harms_nobody(small_pack):
+    pack = small_pack(points=4, capacity=4, steps=20)
+    wild = [pack.trials[0], with_lr(pack.trials[1], 1e30), *pack.trials[2:]]
+    healthy, state = train(pack.trials, capacity=4), train(wild, capacity=4)
+    found = outcomes(state, wild)
+    assert [outcome.diverged_step is None for outcome in found] == [True, False, True, True]
+    # the first update moves every parameter by 1e30, the second squares that beyond float32
+    assert found[1].diverged_step == 1
+    assert found[1].reason == "discriminator loss or parameters not finite"
+    for slot in (0, 2, 3):
+        assert bits(state, slot) == bits(healthy, slot)
+
+
+def test_a_large_but_finite_rate_ends_as_measured(small_pack):
+    pack = small_pack(points=1, capacity=2, steps=20)
+    state = train([with_lr(pack.trials[0], 10.0)], capacity=2)
+    assert outcomes(state, pack.trials)[0].diverged_step is None
+    assert np.isfinite(state.evaluations[-1].values["w2sq"][0])
+
+
+def test_the_step_of_divergence_is_the_first_with_a_value_that_is_not_finite(small_pack):
+    pack = small_pack(points=2, capacity=2, steps=12, evaluations=12)
+    trials = [with_lr(pack.trials[0], 1e30), pack.trials[1]]
+    state = train(trials, capacity=2)
+    step = outcomes(state, trials)[0].diverged_step
+    finite = [np.isfinite(e.values["loss_d"][0] + e.values["loss_g"][0]) for e in state.evaluations]
+    assert finite.index(False) + 1 == step
+
+
+def test_a_pack_of_diverged_trials_stops_early(small_pack):
+    pack = small_pack(points=2, capacity=2, steps=100, evaluations=10)
+    trials = [with_lr(trial, 1e30) for trial in pack.trials]
+    assert train(trials, capacity=2).step == 10
+
+
+def test_a_metric_that_is_not_finite_is_a_divergence(small_pack, monkeypatch):
+    pack = small_pack(points=2, capacity=2, steps=6, evaluations=3)
+    task = module.get_task("manifold-d2")
+
+    def broken(parameters, fake):
+        values = task.evaluate(parameters, fake)
+        return values | {"spread": torch.tensor([float("nan"), 1.0], dtype=torch.float64)}
+
+    monkeypatch.setattr(module, "get_task", lambda _: replace(task, evaluate=broken))
+    found = outcomes(train(pack.trials, capacity=2), pack.trials)
+    assert (found[0].diverged_step, found[0].reason) == (2, "spread not finite")
+    assert found[1].diverged_step is None
+
+
+def test_schedule_is_even_and_ends_with_the_budget(small_pack):
+    trial = small_pack(steps=1000, evaluations=7).trials[0]
+    steps = schedule(trial)
+    assert steps[-1] == 1000
+    assert len(steps) == 7
+    assert set(np.diff([0, *steps])) <= {142, 143}
+
+
+def test_a_pack_takes_one_structure_and_no_more_than_its_capacity(small_pack):
+    pack = small_pack(points=4, capacity=4)
+    with pytest.raises(ValueError, match="capacity 3 takes 1 to 3"):
+        train(pack.trials, capacity=3)
+    mixed = [pack.trials[0], replace(pack.trials[1], method="ns", label="ns")]
+    with pytest.raises(ValueError, match="one structure"):
+        train(mixed, capacity=4)
+
+
+def test_training_leaves_global_random_state_alone(small_pack):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    pack = small_pack(points=2, capacity=2, steps=2, evaluations=1)
+    first = train(pack.trials, capacity=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    assert bits(train(pack.trials, capacity=2), 0) == bits(first, 0)
+
+
+def test_the_prior_run_of_the_calibration_reaches_the_manifold(small_pack):
+    """Orders of magnitude: the squared distance starts at 4 and falls below a tenth within 400 steps at 1e-2."""
+    pack = small_pack(
+        method="ns+r1", points=2, capacity=2, steps=400, evaluations=4, lr=0.01, beta1=0.5, penalty_weight=1.0
+    )
+    values = [evaluation.values["distance_sq"][0] for evaluation in train(pack.trials, capacity=2).evaluations]
+    assert values[-1] < 0.4
