@@ -24,7 +24,10 @@ def load_sweep(directory: RunDirectory) -> Sweep:
         raise UserError(f"cannot read the run directory {directory}: {error.strerror or error}") from None
     if text is None or not directory.parts("plan"):
         raise UserError(f"{directory} is not a run directory: it has no {SWEEP} and plan; `manypaths run` makes one")
-    return parse_sweep(tomllib.loads(text.decode()), source=f"{directory}/{SWEEP}")
+    try:
+        return parse_sweep(tomllib.loads(text.decode()), source=f"{directory}/{SWEEP}")
+    except ValueError as error:
+        raise UserError(f"{directory}/{SWEEP} is not TOML: {error}") from None
 
 
 def load(directory: RunDirectory) -> Results:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from study.optimisers import OPTIMISERS
 from study.plan import expand
 from study.prng import key_words
 from study.spec import parse_sweep
-from study.step import Game, discriminator_update, generator_update, vectorise
+from study.step import Game, Tensors, discriminator_update, generator_update, vectorise
 from study.tasks.ring import ring8
 from study.tasks.table import TASKS
 from study.train import PackState, blocks, draw, numbers_per_step, start, train
@@ -85,7 +85,7 @@ def run(*, quick: bool = False) -> Found:
     parts = dissect(CPU_CAPACITY, repeats=3 if quick else 30)
     lines = tuple(
         Line(
-            f"engine, capacity {row['capacity']}: plain loop over pack, CPU time per trial-step",
+            f"capacity {row['capacity']}: plain loop's CPU time per trial-step over the pack's",
             row["ratio"],
             "x",
             REQUIRED.get(row["capacity"], ""),
@@ -148,38 +148,42 @@ def compare(capacity: int, plain: PlainGan, *, repeats: int, steps: int) -> dict
 
 @dataclass
 class Tally(TorchDispatchMode):
-    """Notes every tensor operation that is run: its kind, and for matrix products their shapes.
+    """Notes every tensor operation that runs, by kind: products, views (which only make a header), and others.
 
     Attributes:
-        kinds: Calls of products, other kernels, and views, which only make a new header.
-        products: Shapes of the operands of each product.
-        written: Bytes that the other kernels write.
+        calls: Operations.
+        seconds: Time they took, one by one.
+        multiply_adds: Multiplications of the products.
+        written: Bytes that the others wrote.
     """
 
-    kinds: Counter[str] = field(default_factory=Counter)
-    products: list[list[torch.Size]] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    multiply_adds: int = 0
     written: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        begun = time.perf_counter()
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__.lstrip("_").removesuffix("_")
-        if name in PRODUCTS:
-            self.kinds["products"] += 1
-            self.products.append([arg.shape for arg in args if isinstance(arg, Tensor)][-2:])
-        elif name in VIEWS or name.startswith(("split", "unsafe_view")):
-            self.kinds["views"] += 1
-        else:
-            self.kinds["others"] += 1
+        took = time.perf_counter() - begun
+        name = func.overloadpacket.__name__.lstrip("_")
+        kind = "products" if name in PRODUCTS else "views" if name in VIEWS else "others"
+        self.calls[kind] += 1
+        self.seconds[kind] += took
+        if kind == "products":
+            left, right = [arg for arg in args if isinstance(arg, Tensor)][-2:]
+            self.multiply_adds += left.numel() * right.shape[-1]
+        elif kind == "others":
             outputs = result if isinstance(result, tuple | list) else [result]
             self.written += sum(x.numel() * x.element_size() for x in outputs if isinstance(x, Tensor))
         return result
 
 
 def dissect(capacity: int, *, repeats: int) -> dict[str, Any]:
-    """Where the CPU time of a pack's step goes: its three parts, and its matrix products and operations on their own."""
+    """Where the CPU time of a pack's step goes: its three parts, and its operations by kind."""
     game = Game(SILENT, parse_method(METHOD), OPTIMISERS["adam"], 1)
     keys = key_words([trial.key for trial in trials(capacity, steps=1, evaluations=1)])
     ones = torch.ones(capacity)
@@ -194,30 +198,29 @@ def dissect(capacity: int, *, repeats: int) -> dict[str, Any]:
         "generator update": vectorise(lambda trial: generator_update(game, trial), example),
     }
     parts = {"draws": _cost(lambda: draw(game, keys, block, dtype=torch.float32), repeats) / (capacity * len(block))}
-    counts: dict[str, dict[str, int]] = {}
-    shapes: list[list[torch.Size]] = []
-    for name, update in updates.items():
-        parts[name] = _cost(lambda update=update: update(example), repeats) / capacity
-        with Tally() as tally:
-            update(example)
-        counts[name] = dict(tally.kinds) | {"written": tally.written}
-        shapes += tally.products
-    operands = [[torch.rand(shape) for shape in pair] for pair in shapes]
-    products = _cost(lambda: [torch.matmul(a, b) for a, b in operands], repeats) / capacity
-    calls = sum(count[kind] for count in counts.values() for kind in ("products", "others", "views"))
-    dispatch = _cost(lambda: [torch.add(ones, ones) for _ in range(calls)], repeats) / capacity
+    parts |= {
+        name: _cost(lambda update=update: update(example), repeats) / capacity for name, update in updates.items()
+    }
+    tallies = [_tally(updates.values(), example) for _ in range(repeats + 2)][2:]
+    calls = tallies[0].calls
     return {
         "capacity": capacity,
         "milliseconds": parts,
-        "counts": counts,
-        "products_ms": products,
-        "dispatch_ms": dispatch,
-        "multiply_adds": sum(_multiply_adds(pair) for pair in shapes) // capacity,
+        "calls": dict(calls),
+        "milliseconds_by_kind": {
+            kind: statistics.median(tally.seconds[kind] for tally in tallies) * 1000 / capacity for kind in calls
+        },
+        "dispatch_ms": _cost(lambda: [torch.add(ones, ones) for _ in range(calls.total())], repeats) / capacity,
+        "multiply_adds": tallies[0].multiply_adds // capacity,
+        "bytes_written": tallies[0].written // capacity,
     }
 
 
-def _multiply_adds(pair: Sequence[torch.Size]) -> int:
-    return int(torch.Size(pair[0]).numel()) * int(pair[1][-1])
+def _tally(updates: Iterable[Callable[[Tensors], Tensors]], example: Tensors) -> Tally:
+    with Tally() as tally:
+        for update in updates:
+            update(example)
+    return tally
 
 
 def _cost(work: Callable[[], object], repeats: int) -> float:
@@ -232,25 +235,19 @@ def _cost(work: Callable[[], object], repeats: int) -> float:
 
 
 def _remarks(parts: dict[str, Any]) -> list[str]:
-    times: dict[str, float] = parts["milliseconds"]
-    total = sum(times.values())
-    run_products = sum(count["products"] for count in parts["counts"].values())
-    others = sum(count["others"] for count in parts["counts"].values())
-    views = sum(count["views"] for count in parts["counts"].values())
-    written = sum(count["written"] for count in parts["counts"].values())
-    updates = total - times["draws"]
-    products, dispatch = parts["products_ms"], parts["dispatch_ms"]
-    rest = updates - products - dispatch
+    times, kinds, calls = parts["milliseconds"], parts["milliseconds_by_kind"], parts["calls"]
+    total, timed = sum(times.values()), sum(kinds.values())
+    gigaflops = 2 * parts["multiply_adds"] / kinds["products"] / 1e6
     return [
         f"at capacity {parts['capacity']} a trial-step costs {total:.3f} ms: "
         + ", ".join(f"{name} {value:.3f} ({value / total:.0%})" for name, value in times.items()),
-        f"the two recorded updates run {run_products} matrix products where {sum(NEEDED.values())} are needed (counted "
-        f"by hand, none merged); alone, products of those shapes take {products:.3f} ms of the updates' {updates:.3f}, "
-        f"that is {2 * parts['multiply_adds'] / products / 1e6:.1f} GFLOP/s",
-        f"beside them run {others} elementwise, copying and reducing operations, which write "
-        f"{written / parts['capacity'] / 1e6:.2f} MB per trial-step, and {views} views; as many operations on "
-        f"{parts['capacity']} numbers each take {dispatch:.3f} ms, the price of dispatch; what is left, {rest:.3f} ms, "
-        "is their passes over memory, which a compiler would fuse",
+        f"timed one by one (which adds to each), the operations of both updates take {timed:.3f} ms: "
+        + ", ".join(f"{calls[kind]} {kind} {value:.3f} ({value / timed:.0%})" for kind, value in kinds.items()),
+        f"of {calls['products']} matrix products {sum(NEEDED.values())} are needed (counted by hand, none merged); "
+        f"they run at {gigaflops:.0f} GFLOP/s",
+        f"the others write {parts['bytes_written'] / 1e6:.2f} MB per trial-step in passes that a compiler would "
+        f"fuse; as many operations on {parts['capacity']} numbers each take {parts['dispatch_ms']:.3f} ms, the "
+        "price of dispatch alone",
         f"JAX needed {JAX_REFERENCE[0]:.2f} to {JAX_REFERENCE[1]:.2f} ms for a step of this kind (vmap, jit and scan) "
         "in another state of the machine: not part of this run, an order of magnitude only",
     ]

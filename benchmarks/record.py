@@ -83,9 +83,10 @@ def write_table() -> None:
         content = json.loads(file.read_text())
         machine = content["machine"]
         parts.append(
-            f"\n## {content['benchmark']}\n\n`{content['command']}`, commit {content['commit']}, {machine['processor']}, "
-            f"{machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}, "
-            f"torch {machine['versions']['torch']}\n\n| what | measured | required |\n|---|---|---|\n"
+            f"\n## {content['benchmark']}\n\n`{content['command']}`, commit {content['commit']}, "
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+            f"Python {machine['python']}, torch {machine['versions']['torch']}\n\n"
+            "| what | measured | required |\n|---|---|---|\n"
         )
         lines = [Line(**line) for line in content["lines"]]
         parts += [f"| {line.what} | {line.text} | {line.verdict} |\n" for line in lines]

@@ -8,10 +8,10 @@ from search_spaces.domains import Domain, When
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.spaces import SPACES
 from study.errors import unknown
+from study.forms import write_domain
 from study.losses import LOSSES
 from study.methods import TECHNIQUES, parse_method
 from study.penalties import PENALTIES
-from study.spec import write_domain
 from study.tasks.table import TASKS, get_task
 
 Entry = dict[str, Any]

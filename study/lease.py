@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -56,8 +57,7 @@ def holder(directory: RunDirectory) -> Mapping[str, Any] | None:
 
 def _acquire(directory: RunDirectory, token: str) -> None:
     content = _content(token)
-    if directory.create(LEASE, b""):
-        directory.write_json(LEASE, content)
+    if directory.create(LEASE, json.dumps(content).encode()):  # whole at once: an empty lease would look abandoned
         return
     current = holder(directory)
     if current:

@@ -193,14 +193,20 @@ def _shared(
     return {name: _value(name, domains.get(name), structure, coordinates) for name in SHARED}
 
 
+def _plain(name: str, domain: Domain | When | None, context: Mapping[str, Value]) -> Domain | None:
+    """The domain that holds where a `when` is decided by `context`."""
+    if not isinstance(domain, When):
+        return domain
+    case = str(context.get(domain.name))
+    found = domain.cases.get(case, domain.otherwise)
+    if found is None:
+        raise UserError(f"{name} depends on {domain.name}, but says nothing for {domain.name} = {case}")
+    return found
+
+
 def _value(name: str, domain: Domain | When | None, context: Mapping[str, Value], coordinates: Coordinates) -> Value:
     """The value of a hyperparameter at a point; `context` decides a `when`."""
-    if isinstance(domain, When):
-        case = str(context.get(domain.name))
-        resolved = domain.cases.get(case, domain.otherwise)
-        if resolved is None:
-            raise UserError(f"{name} depends on {domain.name}, but says nothing for {domain.name} = {case}")
-        domain = resolved
+    domain = _plain(name, domain, context)
     default = HYPERPARAMETERS[name].default
     if isinstance(domain, Fixed):
         return _clean(name, domain.value)
@@ -252,10 +258,11 @@ def _hyperparameters(
             shared[name] = _value(name, changes[name], context, configuration.coordinates)
     own: dict[str, float] = {}
     for name, published in method.defaults.items():
-        domain = changes.get(name, sweep.space.domains.get(name, Published()))
         if name in configuration.own and name not in changes:
             own[name] = float(configuration.own[name])
-        elif isinstance(domain, Published):
+            continue
+        domain = _plain(name, changes.get(name, sweep.space.domains.get(name)), context)
+        if domain is None or isinstance(domain, Published):
             own[name] = published
         else:
             own[name] = float(_value(name, domain, context, configuration.coordinates))

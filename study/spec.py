@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,106 +21,15 @@ from pydantic import (
     model_validator,
 )
 
-from search_spaces.domains import (
-    Choice,
-    Cross,
-    Domain,
-    DomainError,
-    Fixed,
-    LogUniform,
-    Published,
-    Uniform,
-    When,
-    values_of,
-)
+from search_spaces.domains import Cross, Domain, DomainError, Fixed, Published, Uniform, When, parts_of, values_of
 from search_spaces.hyperparameters import HYPERPARAMETERS, STRUCTURE
 from search_spaces.spaces import SPACES
 from study.errors import UserError, unknown
+from study.forms import CONDITIONS, read_domain, write_domain
 from study.methods import parse_method
 from study.penalties import PENALTIES
 from study.tasks.table import TASKS
 from study.trial import BUDGET_UNITS
-
-FORMS = (
-    "a number, {uniform = [low, high]}, {log_uniform = [low, high]}, {choice = [...]}, {cross = [...]} or 'published'"
-)
-
-
-def read_domain(raw: object) -> Domain | When:
-    """Turn what a sweep file says of a hyperparameter into a domain.
-
-    Raises:
-        ValueError: With the rule, for anything else than the documented forms.
-    """
-    if isinstance(raw, Domain | When):
-        return raw
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str | dict):
-        raise ValueError(f"must be {FORMS}")
-    if raw == "published":
-        return Published()
-    if not isinstance(raw, dict):
-        return Fixed(raw)
-    if "when" in raw:
-        return _read_when(raw)
-    if len(raw) != 1 or next(iter(raw)) not in _READERS:
-        raise ValueError(f"must be {FORMS}")
-    kind, argument = next(iter(raw.items()))
-    if not isinstance(argument, list):
-        raise ValueError(f"{kind} takes a list, got {argument!r}")
-    return _READERS[kind](argument)
-
-
-def _interval(kind: type[Uniform] | type[LogUniform], name: str, argument: list[Any]) -> Domain:
-    if len(argument) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in argument):
-        raise ValueError(f"{name} takes two numbers, written without quotes, got {argument}")
-    return kind(float(argument[0]), float(argument[1]))
-
-
-_READERS: dict[str, Callable[[list[Any]], Domain]] = {
-    "uniform": lambda argument: _interval(Uniform, "uniform", argument),
-    "log_uniform": lambda argument: _interval(LogUniform, "log_uniform", argument),
-    "choice": lambda argument: Choice(tuple(argument)),
-    "cross": lambda argument: Cross(tuple(argument)),
-}
-CONDITIONS = {"optimiser": "structure", "n_critic": "structure", "penalty": "method"}
-"""What a domain may depend on; methods share a configuration, so only a method's own numbers may follow its penalty."""
-
-
-def _read_when(raw: Mapping[str, Any]) -> When:
-    when = raw["when"]
-    if not isinstance(when, dict) or len(when) != 1 or next(iter(when)) not in CONDITIONS:
-        raise ValueError(f"'when' names exactly one of {', '.join(CONDITIONS)}, e.g. when.optimiser.sgd = {{...}}")
-    name, cases = next(iter(when.items()))
-    if not isinstance(cases, dict):
-        raise ValueError(f"when.{name} needs a domain for each value, e.g. when.{name}.VALUE = {{...}}")
-    rest = {key: value for key, value in raw.items() if key != "when"}
-    read = {case: read_domain(domain) for case, domain in cases.items()}
-    otherwise = read_domain(rest) if rest else None
-    if any(isinstance(domain, When | Cross) for domain in [*read.values(), otherwise]):
-        raise ValueError("a 'when' takes plain domains: no 'when' or 'cross' inside")
-    return When(name, read, otherwise)  # type: ignore[arg-type]
-
-
-def write_domain(domain: Domain | When) -> object:
-    """The sweep file's form of a domain."""
-    match domain:
-        case Fixed(value):
-            return value
-        case Uniform(low, high):
-            return {"uniform": [low, high]}
-        case LogUniform(low, high):
-            return {"log_uniform": [low, high]}
-        case Choice(values):
-            return {"choice": list(values)}
-        case Cross(values):
-            return {"cross": list(values)}
-        case Published():
-            return "published"
-        case When(name, cases, otherwise):
-            rest = write_domain(otherwise) if otherwise is not None else {}
-            inner = {case: write_domain(part) for case, part in cases.items()}
-            return {"when": {name: inner}} | (rest if isinstance(rest, dict) else {"choice": [rest]})
-
 
 AnyDomain = Annotated[Any, BeforeValidator(read_domain), PlainSerializer(write_domain)]
 
@@ -133,7 +42,7 @@ class BudgetTable(_Table):
     """[budget]: how long each trial trains and how often it is measured."""
 
     unit: str = "generator_steps"
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, le=10**12)
     evaluations: int = Field(default=25, gt=0)
 
     @field_validator("unit")
@@ -144,34 +53,42 @@ class BudgetTable(_Table):
         return unit
 
 
-def _check_domains(domains: Mapping[str, Domain | When]) -> None:
+def _check_domains(table: str, domains: Mapping[str, Domain | When]) -> None:
     for name, domain in domains.items():
         if name not in HYPERPARAMETERS:
-            raise unknown("hyperparameter", name, HYPERPARAMETERS)
-        entry = HYPERPARAMETERS[name]
-        for value in values_of(domain):
-            fault = entry.fault(value)
-            # a uniform interval may touch an excluded end: it is drawn with probability zero
-            if fault and not (isinstance(domain, Uniform) and value in (entry.low, entry.high)):
-                raise UserError(f"{name} = {json.dumps(value)}: {fault}")
-        _check_kind(name, domain)
+            raise unknown(f"hyperparameter in {table}:", name, HYPERPARAMETERS)
+        entry, key = HYPERPARAMETERS[name], f"{table}.{name}"
+        for part in parts_of(domain):
+            for value in values_of(part):
+                fault = entry.fault(value)
+                # a uniform interval may touch an excluded end: it is drawn with probability zero
+                if fault and not (isinstance(part, Uniform) and value in (entry.low, entry.high)):
+                    raise UserError(f"{key} = {json.dumps(value)}: {fault}")
+            if entry.role != "method" and isinstance(part, Published):
+                raise UserError(f"{key} = 'published': only a method's own hyperparameters have a published value")
+        _check_kind(key, entry.role, domain)
 
 
-def _check_kind(name: str, domain: Domain | When) -> None:
-    role = HYPERPARAMETERS[name].role
+def _check_kind(key: str, role: str, domain: Domain | When) -> None:
     if role == "structure" and not isinstance(domain, Fixed | Cross):
-        raise UserError(f"{name} changes the program: give one value or cross it, e.g. {name} = {{ cross = [...] }}")
-    if role != "structure" and isinstance(domain, Cross):
-        raise UserError(f"{name} = {{cross = ...}}: only {' and '.join(STRUCTURE)} are crossed; use choice here")
-    if role != "method" and isinstance(domain, Published):
-        raise UserError(f"{name} = 'published': only a method's own hyperparameters have a published value")
+        raise UserError(f"{key} changes the program: give one value or cross it, e.g. {{ cross = [...] }}")
+    if isinstance(domain, Cross) and role != "structure":
+        raise UserError(f"{key} = {{cross = ...}}: only {' and '.join(STRUCTURE)} are crossed; use choice here")
+    if isinstance(domain, Cross) and key.startswith("variant."):
+        raise UserError(f"{key} = {{cross = ...}}: a variant takes one value; cross it in [space.override]")
     if isinstance(domain, When):
         if CONDITIONS[domain.name] == "method" and role != "method":
-            raise UserError(f"{name} depends on {domain.name}: methods share {name}, so only n_critic or optimiser go")
-        if domain.name == "penalty":
-            for case in domain.cases:
-                if case not in PENALTIES:
-                    raise unknown(f"penalty in {name}.when:", case, PENALTIES)
+            raise UserError(f"{key} depends on {domain.name}: methods share it, so only n_critic or optimiser go")
+        for case in domain.cases:
+            _check_case(key, domain.name, case)
+
+
+def _check_case(key: str, condition: str, case: str) -> None:
+    known = tuple(PENALTIES) if condition == "penalty" else HYPERPARAMETERS[condition].names
+    if known and case not in known:
+        raise unknown(f"{condition} in {key}.when:", case, known)
+    if not known and not re.fullmatch("[1-9][0-9]*", case):
+        raise UserError(f"unknown {condition} in {key}.when: {case!r}: must be a whole number, at least 1")
 
 
 class SpaceTable(_Table):
@@ -184,7 +101,7 @@ class SpaceTable(_Table):
     def _complete(self) -> SpaceTable:
         if self.preset is not None and self.preset not in SPACES:
             raise unknown("space.preset", self.preset, SPACES)
-        _check_domains(self.override)
+        _check_domains("space.override", self.override)
         if "lr" not in self.domains:
             raise UserError("space has no lr: give a preset or override.lr")
         return self
@@ -202,6 +119,10 @@ class SpaceTable(_Table):
         return (self.preset or "own") + (f" with its own {changed}" if self.preset and changed else "")
 
 
+_SIZES = {"points": ("sobol", "random"), "replicates": ("sobol", "random"), "levels": ("grid",)}
+"""What sizes a design, and the kinds that it sizes."""
+
+
 class DesignTable(_Table):
     """[design]: which configurations are visited."""
 
@@ -215,7 +136,6 @@ class DesignTable(_Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> DesignTable:
-        given = self.model_fields_set
         if self.kind == "sobol" and self.points & (self.points - 1):
             low = 1 << (self.points.bit_length() - 1)
             raise UserError(
@@ -225,8 +145,8 @@ class DesignTable(_Table):
             raise UserError(
                 f"design.kind = {self.kind!r} with design.table = {self.table!r}: a table design names a file"
             )
-        for key, kinds in {"points": "sobol random", "replicates": "sobol random", "levels": "grid"}.items():
-            if key in given and self.kind not in kinds.split():
+        for key, kinds in _SIZES.items():
+            if key in self.model_fields_set and self.kind not in kinds:
                 raise UserError(f"design.{key} = {getattr(self, key)}: a {self.kind} design has no {key}")
         return self
 
@@ -282,8 +202,8 @@ class Sweep(_Table):
         for task in self.tasks:
             if task not in TASKS:
                 raise unknown("task", task, TASKS)
-        for domains in self.variant.values():
-            _check_domains(domains)
+        for name, domains in self.variant.items():
+            _check_domains(f"variant.{name}", domains)
         for method in self.methods:
             self.split_method(method)
         return self
@@ -300,11 +220,11 @@ class Sweep(_Table):
 
     def split_method(self, label: str) -> tuple[str, str | None]:
         """Cut a label like wgan+gp1@ttur into the method's name and its variant, both checked to exist."""
-        method, _, variant = label.partition("@")
+        method, at, variant = label.partition("@")
         parse_method(method)
-        if variant and variant not in self.variant:
+        if at and variant not in self.variant:
             raise unknown(
-                f"variant in method {label!r}: [variant.{variant}] is missing;", variant, self.variant or ["-"]
+                f"variant in method {label!r}:", variant, self.variant or ["none: there is no [variant.NAME]"]
             )
         return method, variant or None
 
@@ -344,10 +264,13 @@ def parse_sweep(raw: Mapping[str, Any], *, source: str) -> Sweep:
 
 
 def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    location = [
-        str(part) for part in first["loc"] if not str(part).startswith(("literal[", "constrained-", "int", "function-"))
-    ]
+    first, *others = error.errors()
+    location = [str(part) for part in first["loc"]]
+    if location[-1:] and re.match(
+        r"literal\[|constrained-int$", location[-1]
+    ):  # one member of a union: join their rules
+        location = location[:-1]
+        first["msg"] += "".join(f", or {e['msg'].lower()}" for e in others if e["loc"][:-1] == first["loc"][:-1])
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = sorted(_keys(Sweep, location[:-1]))
@@ -357,9 +280,10 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing"
     value = first["input"]
-    message = re.sub(r"^Value error, ", "", first["msg"])
+    message = re.sub("^Value error, | after validation, not 0| or instance of .*", "", first["msg"])
+    message = (message[0].lower() + message[1:]).replace("tuple", "list").replace("dictionary", "table")
     shown = json.dumps(value, default=str)
-    return f"{key} = {shown if len(shown) < 120 else shown[:117] + '...'}: {message[0].lower() + message[1:]}"
+    return f"{key} = {shown if len(shown) < 120 else shown[:117] + '...'}: {message}"
 
 
 def _keys(model: type[BaseModel], location: list[str]) -> set[str]:
@@ -372,17 +296,23 @@ def _keys(model: type[BaseModel], location: list[str]) -> set[str]:
 
 
 def to_toml(sweep: Sweep) -> str:
-    """The normalised sweep file: every setting, defaults included, one line each."""
-    return "".join(f"{key} = {value}\n" for key, value in _leaves(sweep.model_dump(mode="json"), ()))
+    """The normalised sweep file: every setting that plays a part, defaults included, one line each."""
+    unused = {key for key, kinds in _SIZES.items() if sweep.design.kind not in kinds}
+    content = sweep.model_dump(mode="json", exclude={"design": unused})
+    return "".join(f"{key} = {value}\n" for key, value in _leaves(content, ()))
 
 
 def _leaves(content: object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if isinstance(content, dict):
+    if isinstance(content, dict) and content:
         for key, value in content.items():
             yield from _leaves(value, (*path, key))
     elif content is not None:
-        # JSON's numbers, strings and arrays are TOML's too
         yield (
-            ".".join(part if re.fullmatch(r"[\w-]+", part, re.ASCII) else json.dumps(part) for part in path),
-            json.dumps(content),
+            ".".join(part if re.fullmatch(r"[\w-]+", part, re.ASCII) else _toml(part) for part in path),
+            _toml(content),
         )
+
+
+def _toml(value: object) -> str:
+    # JSON's numbers, strings and arrays are TOML's too, but for surrogate pairs and a bare delete character
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -126,20 +126,22 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
     for name in planned.values():
         packs[name] = packs.get(name, 0) + 1
     done = set(directory.parts("trials"))
-    broken = directory.broken_parts("trials")
+    broken = [(table, name) for table in ("history", "trials") for name in directory.broken_parts(table)]
     remarks += [
-        f"{directory}/trials/{name}.parquet is not a whole Parquet file: its pack runs again" for name in broken
+        f"{directory}/{table}/{name}.parquet is not a whole Parquet file: its pack runs again" for table, name in broken
     ]
-    missing = tuple(name for name in packs if name not in done or name in broken)
+    done -= {name for _, name in broken}
+    missing = tuple(name for name in packs if name not in done)
     return Prepared(directory, packs, missing, tuple(remarks))
 
 
 def _check_owner(directory: RunDirectory, sweep: Sweep) -> None:
-    entries = directory.names()
     found = directory.read_json(MANIFEST)
-    if found is None and set(entries) - ENTRIES:
-        foreign = sorted(set(entries) - ENTRIES)[0]
-        raise UserError(f"{directory} holds {foreign!r}, which is not a run's: choose an empty or new --out")
+    foreign = sorted(set(directory.names()) - ENTRIES) if found is None else []
+    if found is not None and not (isinstance(found, dict) and {"sweep", "schema_version"} <= found.keys()):
+        foreign = [MANIFEST]
+    if foreign:
+        raise UserError(f"{directory} holds {foreign[0]!r}, which is not a run's: choose an empty or new --out")
     if found and found["schema_version"] > SCHEMA_VERSION:
         raise UserError(
             f"{directory} has schema version {found['schema_version']}, this manypaths writes {SCHEMA_VERSION}: "
@@ -195,7 +197,8 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _write_plan(directory: RunDirectory, sweep: Sweep, packs: Sequence[Pack]) -> None:
     rows = [row for pack in packs for row in plan_rows(pack, sweep.name)]
-    directory.write_part("plan", f"{len(directory.parts('plan')):04d}", build_table("plan", rows))
+    last = max((int(part) for part in directory.parts("plan") if part.isdigit()), default=-1)
+    directory.write_part("plan", f"{last + 1:04d}", build_table("plan", rows))
 
 
 def manifest(sweep: Sweep) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -48,7 +49,8 @@ def run_pack(root: str, name: str, *, device: str = "cpu") -> Mapping[str, int]:
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         outcome = {"outcome": "interrupted" if interrupted else "failed", "error": f"{type(error).__name__}: {error}"}
-        directory.write_json(attempt, note | outcome | {"ended": time.time()})
+        with contextlib.suppress(OSError):  # where the disk is full, the reason to give is the first one
+            directory.write_json(attempt, note | outcome | {"ended": time.time()})
         raise
     directory.write_json(attempt, note | {"outcome": "committed", "ended": time.time()})
     return counts

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 
 import torch
-from scipy.linalg import hadamard
 from torch import Tensor
 
 from study.metrics import distance_sq_affine, spread_affine, w2sq_affine
@@ -41,10 +40,10 @@ def floor(k: int, n: int = BATCH) -> float:
 def frame(d: int) -> Tensor:
     """Orthonormal columns (d, k + 1): the data's basis A, and the direction of the offset at the start.
 
-    They are columns of a normalised Hadamard matrix: exact, dense in every coordinate, and free of random choice.
+    The first coordinate axes. The choice matters: Adam scales each coordinate by itself, so in a basis that mixes
+    them, (1, 1)/sqrt(2) say, the unpenalised loss no longer collapses along the line.
     """
-    columns = torch.tensor(hadamard(d)[:, : manifold_dimension(d) + 1], dtype=torch.float64)
-    return torch.div(columns, d**0.5).float()
+    return torch.eye(d)[:, : manifold_dimension(d) + 1]
 
 
 def affine_generator(d: int) -> Network:

@@ -1,0 +1,82 @@
+import math
+
+import pytest
+
+from analysis.outlook import outlook
+from study.capacity import CPU_MILLISECONDS
+from study.plan import expand
+from study.spec import parse_sweep
+from study.sweep_run import packs_of
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """A function giving the outlook of a small sweep, where every slot costs 10 ms a step and nothing else."""
+    monkeypatch.setitem(CPU_MILLISECONDS, "manifold-d2", (6.0, 6.0, 4.0, 0.0))
+
+    def make(design, *, pack=4, workers=2, device="cpu", methods=("ns", "ns+gp1")):
+        raw = {
+            "name": "tiny",
+            "tasks": ["manifold-d2"],
+            "methods": methods,
+            "budget": {"steps": 100, "evaluations": 2},
+            "space": {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}}},
+            "design": design,
+            "execution": {"pack": pack, "device": "cpu"},
+        }
+        sweep = parse_sweep(raw, source="tiny.toml")
+        return outlook(sweep, packs_of(sweep, expand(sweep)), workers=workers, device=device)
+
+    return make
+
+
+def test_a_plan_is_counted(planned):
+    found = planned({"points": 8, "replicates": 2, "seeds": 3})
+    assert (found["trials"], found["packs"], found["points"], found["filled"]) == (96, 24, 16, 1.0)
+    assert found["cells"] == [
+        {"task": "manifold-d2", "method": "ns", "trials": 48},
+        {"task": "manifold-d2", "method": "ns+gp1", "trials": 48},
+    ]
+    assert found["prior"] == "own"
+
+
+@pytest.mark.parametrize(
+    ("workers", "seconds"),
+    [
+        # four packs of 4 slots x 100 steps x 10 ms = 4 s each
+        (1, 16.0),
+        (2, 8.0),
+        # no faster than one pack
+        (64, 4.0),
+    ],
+)
+def test_the_time_is_the_work_shared_by_the_workers(planned, workers, seconds):
+    assert planned({"points": 8}, workers=workers)["seconds"] == pytest.approx(seconds)
+
+
+def test_the_time_on_a_device_without_measured_costs_is_not_known(planned):
+    assert planned({"points": 8}, device="cuda")["seconds"] is None
+
+
+def test_the_half_widths_are_those_of_wilson_and_of_the_band_over_points(planned):
+    found = planned({"points": 16, "replicates": 4, "seeds": 5})
+    z = 1.959963984540054
+    # at one half, Wilson's half-width is z / (2 sqrt(n + z^2))
+    assert found["success_half_width"] == pytest.approx(z / (2 * math.sqrt(64 + z**2)), rel=1e-9)
+    # Dvoretzky, Kiefer and Wolfowitz, with Massart's constant
+    assert found["profile_half_width"] == pytest.approx(math.sqrt(math.log(2 / 0.05) / (2 * 64)), rel=1e-9)
+
+
+def test_empty_slots_are_remarked(planned):
+    found = planned({"points": 2}, pack=16)
+    assert found["filled"] == 4 / 32
+    assert found["remarks"][0].startswith("only 12% of the slots are filled (packs of 16)")
+
+
+def test_a_large_plan_has_no_remarks(planned):
+    assert planned({"points": 16, "replicates": 8})["remarks"] == []
+
+
+def test_few_points_and_few_replicates_are_remarked(planned):
+    few = planned({"points": 4, "replicates": 2})["remarks"]
+    assert [remark.split(":")[0] for remark in few] == ["2 replicates", "8 points are few for a verdict"]

@@ -1,0 +1,95 @@
+import json
+import os
+import socket
+
+import pytest
+
+from analysis.status import COUNTS, pack_states, status
+from study.executor import InProcess
+from study.lease import lease
+from study.plan import expand
+from study.spec import parse_sweep
+from study.store import RunDirectory
+from study.sweep_run import prepare
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A prepared run of two methods with two trials each, and its packs by method."""
+    raw = {
+        "name": "tiny",
+        "tasks": ["manifold-d2"],
+        "methods": ["ns", "ns+gp1"],
+        "budget": {"steps": 6, "evaluations": 2},
+        "space": {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}}},
+        "design": {"points": 2},
+        "execution": {"pack": 2, "device": "cpu"},
+    }
+    sweep = parse_sweep(raw, source="tiny.toml")
+    directory = RunDirectory(tmp_path / "run")
+    prepare(directory, sweep, expand(sweep))
+    packs = {row["method"]: row["pack"] for row in directory.read_table("plan").to_pylist()}
+    return directory, packs
+
+
+def counts(found, method):
+    row = next(row for row in found["methods"] if row["method"] == method)
+    return {name: row[name] for name in COUNTS if row[name]}
+
+
+def test_a_plan_that_nobody_began_is_pending(planned):
+    found = status(planned[0])
+    assert (found["name"], found["driver"], found["planned"], found["done"], found["coverage"]) == (
+        "tiny",
+        None,
+        4,
+        0,
+        0,
+    )
+    assert counts(found, "ns") == {"planned": 2, "pending": 2}
+    assert [row["success"] for row in found["methods"]] == [None, None]
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_partial_run_says_what_is_done(planned):
+    directory, packs = planned
+    InProcess().run(directory, [packs["ns"]])
+    found = status(directory)
+    assert (found["done"], found["coverage"]) == (2, 0.5)
+    assert counts(found, "ns") == {"planned": 2, "completed": 2}
+    assert counts(found, "ns+gp1") == {"planned": 2, "pending": 2}
+    row = found["methods"][0]
+    assert 0 <= row["success_low"] <= row["success"] <= row["success_high"] <= 1
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_failed_pack_is_lost_until_it_is_run(planned):
+    directory, packs = planned
+    directory.write_json("attempts/a.json", {"pack": packs["ns+gp1"], "outcome": "failed"})
+    assert counts(status(directory), "ns+gp1") == {"planned": 2, "lost": 2}
+    InProcess().run(directory, list(packs.values()))
+    assert counts(status(directory), "ns+gp1") == {"planned": 2, "completed": 2}
+
+
+def test_packs_are_running_only_while_somebody_runs_them(planned):
+    directory, packs = planned
+    directory.write_json(f"progress/{packs['ns']}.json", {"pack": packs["ns"]})
+    assert counts(status(directory), "ns") == {"planned": 2, "pending": 2}
+    with lease(directory):
+        found = status(directory)
+    assert found["driver"] == {"host": socket.gethostname(), "pid": os.getpid()}
+    assert counts(found, "ns") == {"planned": 2, "running": 2}
+
+
+@pytest.mark.parametrize("outcome", ["started", "interrupted", "committed"])
+def test_only_a_failed_attempt_loses_a_pack(planned, outcome):
+    directory, packs = planned
+    directory.write_json("attempts/a.json", {"pack": packs["ns"], "outcome": outcome})
+    assert pack_states(directory, driven=False) == {}
+
+
+def test_a_pack_that_is_tried_again_is_running(planned):
+    directory, packs = planned
+    directory.write_json("attempts/a.json", {"pack": packs["ns"], "outcome": "failed"})
+    directory.write_json(f"progress/{packs['ns']}.json", {"pack": packs["ns"]})
+    assert pack_states(directory, driven=True) == {packs["ns"]: "running"}

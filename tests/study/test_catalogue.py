@@ -1,0 +1,67 @@
+import pytest
+
+from search_spaces.spaces import SPACES
+from study.catalogue import method_page, methods_list, space_page, spaces_list, task_page, tasks_list
+from study.errors import UserError
+from study.losses import LOSSES
+from study.methods import TECHNIQUES
+from study.penalties import PENALTIES
+from study.tasks.table import TASKS, get_task
+
+
+def test_every_part_of_a_method_is_listed_with_its_formula_and_source():
+    entries = {entry["name"]: entry for entry in methods_list()}
+    assert set(entries) == {*LOSSES, *(f"+{name}" for name in (*PENALTIES, *TECHNIQUES))}
+    assert all(entry["formula"] and entry["source"] for entry in entries.values())
+
+
+def test_a_method_is_its_parts_and_the_numbers_it_adds():
+    *parts, added = method_page("wgan+gp1")
+    assert [entry["name"] for entry in parts] == ["wgan", "+gp1"]
+    assert added["penalty_weight"].startswith("10 published")
+    assert [entry["name"] for entry in method_page("ns")] == ["ns"]
+    assert method_page("wgan+clip")[-1]["clip"].startswith("0.01 published")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_what_success_is_and_prints_its_controls(name):
+    page = task_page(name)[0]
+    assert page["success"] == f"{get_task(name).primary} <= {get_task(name).threshold:g}"
+    assert page["reasoning"]
+    assert len(page["control"]) == len(get_task(name).controls)
+    assert any("must fail" in line for line in page["control"])
+    assert any("must pass" in line for line in page["control"])
+
+
+def test_every_task_and_prior_is_listed():
+    assert [entry["name"] for entry in tasks_list()] == list(TASKS)
+    assert [entry["name"] for entry in spaces_list()] == list(SPACES)
+    assert all(entry["source"] and entry["summary"] for entry in (*tasks_list(), *spaces_list()))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_prior_prints_every_range_with_its_source(name):
+    head, *ranges = space_page(name)
+    assert head["name"] == name
+    assert {entry["name"] for entry in ranges} == set(SPACES[name].domains)
+    assert all(entry["range"] and entry["source"] for entry in ranges)
+
+
+def test_a_range_is_printed_in_words():
+    ranges = {entry["name"]: entry["range"] for entry in space_page("lucic_wide")[1:]}
+    assert ranges["lr"] == "log_uniform [1e-05, 0.01]"
+    assert ranges["beta2"] == "0.999"
+    assert "log_uniform [0.1, 100.0] if penalty is gp1" in ranges["penalty_weight"]
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "sentence"),
+    [
+        (space_page, "lucic", "unknown space 'lucic': choose from lucic_wide, "),
+        (task_page, "ring", "unknown task 'ring': choose from ring8, "),
+        (method_page, "wgan", "method 'wgan' needs a device that bounds"),
+    ],
+)
+def test_an_unknown_name_lists_what_exists(page, name, sentence):
+    with pytest.raises(UserError, match=sentence):
+        page(name)

@@ -1,0 +1,97 @@
+import pytest
+
+from study.progress import Tally, duration, live, words
+from study.store import RunDirectory, build_table
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return RunDirectory(tmp_path / "run")
+
+
+def finish(directory, pack, *statuses):
+    directory.write_part("trials", pack, build_table("trials", [{"status": status} for status in statuses]))
+
+
+def test_every_finished_pack_is_counted_once(directory):
+    tally = Tally(directory, {"a": 2, "b": 1, "c": 4})
+    finish(directory, "a", "completed", "diverged")
+    tally.update()
+    tally.update()
+    assert (tally.planned, tally.done, dict(tally.statuses)) == (7, 2, {"completed": 1, "diverged": 1})
+    finish(directory, "b", "oom")
+    tally.update()
+    assert (tally.done, tally.statuses["oom"]) == (3, 1)
+
+
+def test_a_broken_part_is_counted_when_it_is_whole(directory):
+    tally = Tally(directory, {"a": 1})
+    directory.publish("trials/a.parquet", b"PAR1")
+    tally.update()
+    assert tally.done == 0
+    finish(directory, "a", "completed")
+    tally.update()
+    assert tally.done == 1
+
+
+def test_work_under_way_is_the_evaluated_share_of_unfinished_packs(directory):
+    tally = Tally(directory, {"a": 4, "b": 2})
+    for pack, trials, done in (("a", 4, 1), ("b", 2, 5)):
+        directory.write_json(f"progress/{pack}.json", {"pack": pack, "trials": trials, "evaluations": done, "of": 10})
+    assert tally.under_way() == pytest.approx(4 * 0.1 + 2 * 0.5)
+    finish(directory, "b", "completed", "completed")
+    tally.update()
+    assert tally.under_way() == pytest.approx(0.4)
+
+
+def test_failed_attempts_are_counted(directory):
+    for name, outcome in (("a.0", "failed"), ("a.1", "committed"), ("b.0", "started"), ("b.1", "failed")):
+        directory.write_json(f"attempts/{name}.json", {"outcome": outcome})
+    assert Tally(directory, {}).failed_attempts() == 2
+
+
+def test_the_line_says_what_went_wrong_and_how_long_it_takes(directory):
+    finish(directory, "a", "completed", "diverged", "diverged", "oom")
+    directory.write_json("attempts/b.0.json", {"outcome": "failed"})
+    tally = Tally(directory, {"a": 4, "b": 6})
+    tally.update()
+    assert words(tally, 75.2, 2.0) == (
+        "4 of 10 trials done, 2 diverged, 1 oom, 1 failed attempts, 2.0 trials/s, 1 min 15 s left"
+    )
+    assert words(tally, None, 0.0) == "4 of 10 trials done, 2 diverged, 1 oom, 1 failed attempts"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (61, "1 min 1 s"),
+        (3599.6, "1 h 0 min"),
+        (3600 * 26 + 61, "26 h 1 min"),
+    ],
+)
+def test_a_duration_has_two_units_at_most(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_live_line_goes_to_standard_error(directory, capsys):
+    with live(directory, {"a": 1}) as tally:
+        finish(directory, "a", "completed")
+    assert tally.done == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.strip().endswith("1 of 1 trials done")
+
+
+def test_a_quiet_watch_counts_and_says_nothing(directory, capsys):
+    with live(directory, {"a": 1}, quiet=True) as tally:
+        finish(directory, "a", "completed")
+    assert tally.done == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_failing_block_still_ends_the_watch(directory):
+    with pytest.raises(ZeroDivisionError, match="division"), live(directory, {"a": 1}):
+        1 / 0  # noqa: B018

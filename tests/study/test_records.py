@@ -1,0 +1,141 @@
+import math
+
+import numpy as np
+import pytest
+
+from study import records, schema
+from study.errors import UserError
+from study.plan import expand, pack
+from study.records import history_rows, oom_rows, plan_rows, tail_median, trial_from_row, trial_rows
+from study.store import build_table
+from study.train import CARRIED, TRAINED, Evaluation, PackState
+from study.worker import metric_columns
+
+METRICS = ("w2sq", "distance_sq", "spread")
+
+
+@pytest.fixture
+def planned(tiny):
+    """A pack of two trials of six steps and two evaluations, with an n_critic of two."""
+    space = {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}, "n_critic": 2}}
+    return pack(
+        expand(tiny(methods=["ns+gp1@v"], variant={"v": {"beta1": 0.1}}, space=space)), capacity=2, device="cpu"
+    )[0]
+
+
+def trained(primary, *, selection=None, sound=None):
+    """A state after one evaluation per column of `primary`, one row per slot, six steps in all."""
+    primary = np.array(primary, dtype=float)
+    selection = primary if selection is None else np.array(selection, dtype=float)
+    slots, count = primary.shape
+    evaluations = []
+    for i in range(count):
+        step = 6 * (i + 1) // count
+        last = np.full(slots, float(step)) if sound is None else np.minimum(step, np.array(sound, dtype=float))
+        values = {name: np.ones(slots) for name in CARRIED if name not in TRAINED}
+        values |= dict.fromkeys(METRICS, primary[:, i]) | {"selection": selection[:, i]}
+        evaluations.append(Evaluation(step, values | {"sound_d": 2 * last, "sound_g": last}))
+    return PackState({}, step=6, evaluations=evaluations, seconds=3.0)
+
+
+def rows_of(state, planned):
+    return trial_rows(state, planned, sweep="tiny", name=planned.name, capacity=2, device="cpu")
+
+
+def test_a_planned_trial_is_the_same_after_its_row(planned):
+    rows = build_table("plan", plan_rows(planned, "tiny")).to_pylist()
+    assert tuple(trial_from_row(row) for row in rows) == planned.trials
+    assert [row["slot"] for row in rows] == [0, 1]
+    assert {(row["loss"], row["penalty"], row["technique"], row["method"]) for row in rows} == {
+        ("ns", "gp1", None, "ns+gp1@v")
+    }
+
+
+def test_a_plan_of_another_engine_is_refused(planned):
+    row = build_table("plan", plan_rows(planned, "tiny")).to_pylist()[0]
+    with pytest.raises(UserError, match=f"trial {row['trial_id'][:-1]}x was planned by another version of task"):
+        trial_from_row(row | {"trial_id": row["trial_id"][:-1] + "x"})
+
+
+def test_every_key_of_a_row_is_a_column(planned):
+    state = trained([[1.0, 2.0], [1.0, 2.0]])
+    names = {table: {column.name for column in columns} for table, columns in schema.TABLES.items()}
+    assert {key for row in plan_rows(planned, "tiny") for key in row} == names["plan"]
+    assert {key for row in rows_of(state, planned) for key in row} == names["trials"] | set(METRICS)
+    assert {key for row in history_rows(state, planned.trials) for key in row} == names["history"] | set(METRICS)
+    full = oom_rows(planned, sweep="tiny", name="p", device="cpu", reason="out of memory")
+    assert {key for row in full for key in row} <= names["trials"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([4.0], 4.0),
+        ([9.0, 1.0, 5.0], 5.0),
+        # a fifth of ten is two: five is the least
+        ([100.0] * 5 + [1.0, 2.0, 3.0, 4.0, 50.0], 3.0),
+        # a fifth of thirty is six
+        ([100.0] * 24 + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3.5),
+        # a fifth of twenty-six is rounded up to six
+        ([100.0] * 20 + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3.5),
+    ],
+)
+def test_the_tail_is_the_last_fifth_and_at_least_five(values, expected):
+    assert tail_median(np.array(values)) == expected
+
+
+def test_a_completed_trial_has_its_last_and_best_beside_the_median(planned):
+    state = trained([[0.9, 0.1, 0.2], [3.0, 1.0, 2.0]], selection=[[0.1, 0.2, 0.3], [3.0, 2.0, 1.0]])
+    first, second = rows_of(state, planned)
+    assert (first["primary"], first["primary_last"], first["primary_best"]) == (0.2, 0.2, 0.9)
+    assert (second["primary"], second["primary_last"], second["primary_best"]) == (2.0, 2.0, 2.0)
+    assert (first["success"], second["success"]) == (True, False)  # the threshold is 0.2, and included
+    assert (first["status"], first["reason"], first["diverged_step"]) == ("completed", None, None)
+    assert (first["generator_steps"], first["discriminator_steps"], first["updates"]) == (6, 12, 18)
+    assert first["train_seconds"] == 1.5
+    assert first["w2sq"] == first["primary"]
+
+
+def test_a_diverged_trial_has_a_step_and_no_metric(planned):
+    state = trained([[1.0, 1.0], [1.0, 1.0]], sound=[6, 4])
+    sound, diverged = rows_of(state, planned)
+    assert sound["status"] == "completed"
+    assert (diverged["status"], diverged["diverged_step"], diverged["success"]) == ("diverged", 5, False)
+    assert (diverged["generator_steps"], diverged["discriminator_steps"], diverged["updates"]) == (4, 8, 12)
+    assert "not finite" in diverged["reason"]
+    assert not {"primary", "primary_last", "primary_best", *METRICS} & diverged.keys()
+
+
+def test_a_metric_that_is_not_finite_is_a_divergence(planned):
+    _, diverged = rows_of(trained([[1.0, 1.0], [math.inf, 1.0]]), planned)
+    assert (diverged["status"], diverged["diverged_step"]) == ("diverged", 3)
+    assert diverged["reason"] == "w2sq not finite"
+
+
+def test_history_ends_where_a_trial_diverged(planned):
+    found = history_rows(trained([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], sound=[6, 3]), planned.trials)
+    of = {trial.trial_id: [row for row in found if row["trial_id"] == trial.trial_id] for trial in planned.trials}
+    sound, diverged = of.values()
+    assert [row["generator_steps"] for row in sound] == [2, 4, 6]
+    assert [row["discriminator_steps"] for row in sound] == [4, 8, 12]
+    assert [row["samples_seen"] for row in sound] == [4 * 64, 8 * 64, 12 * 64]
+    assert [row["evaluation"] for row in sound] == [0, 1, 2]
+    assert [row["primary"] for row in sound] == [1.0, 2.0, 3.0]
+    assert [row["generator_steps"] for row in diverged] == [2]
+
+
+def test_a_trial_without_memory_is_a_failure_without_steps(planned):
+    for row in oom_rows(planned, sweep="tiny", name="p", device="cuda", reason="out of memory"):
+        assert (row["status"], row["success"], row["capacity"], row["updates"]) == ("oom", False, 1, 0)
+        assert "primary" not in row
+
+
+def test_metric_columns_are_those_of_the_tasks_each_once():
+    assert metric_columns(["manifold-d2", "manifold-d8", "manifold-d2"]) == tuple(sorted(METRICS))
+    assert set(metric_columns(["manifold-d2", "ring8"])) > set(METRICS)
+
+
+def test_the_tail_is_what_the_schema_says():
+    primary = next(column for column in schema.OUTCOME if column.name == "primary")
+    assert f"{records.TAIL_SHARE:.0%}".replace("%", " %") in primary.meaning
+    assert f"at least {records.TAIL_LEAST}" in primary.meaning
