@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from benchmarks import engine, memory, results, sweep
@@ -23,6 +24,7 @@ def main() -> None:
         parser.error(f"no benchmark {unknown[0]!r}: choose from all, {', '.join(BENCHMARKS)}")
     for name in names:
         print(f"# {name}", flush=True)
+        load = os.getloadavg()[0]  # of whatever else is running: ratios of CPU time stand it, wall times do not
         options = {"trials": arguments.trials} if name == "sweep" else {}
         found = BENCHMARKS[name](quick=arguments.quick, **options)
         if not arguments.quick:
@@ -33,7 +35,7 @@ def main() -> None:
                     *([f"--trials {arguments.trials}"] if name == "sweep" and arguments.trials else []),
                 ]
             )
-            write(name, found, command=command)
+            write(name, found, command=command, load=load)
         print(flush=True)
 
 

@@ -68,9 +68,10 @@ class Found:
             print(f"- {remark}")
 
 
-def write(name: str, found: Found, *, command: str) -> None:
-    """Keep what was found in results/NAME.json, and rewrite the table."""
-    content = {"benchmark": name, "command": command, "commit": _commit(), "machine": _machine()} | asdict(found)
+def write(name: str, found: Found, *, command: str, load: float) -> None:
+    """Keep what was found in results/NAME.json, with the machine's load before it began, and rewrite the table."""
+    origin = {"command": command, "commit": _commit(), "machine": _machine() | {"load_before": round(load, 2)}}
+    content = {"benchmark": name} | origin | asdict(found)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     write_table()
@@ -85,7 +86,8 @@ def write_table() -> None:
         parts.append(
             f"\n## {content['benchmark']}\n\n`{content['command']}`, commit {content['commit']}, "
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-            f"Python {machine['python']}, torch {machine['versions']['torch']}\n\n"
+            f"Python {machine['python']}, torch {machine['versions']['torch']}; "
+            f"load before: {machine.get('load_before', 'not recorded')}\n\n"
             "| what | measured | required |\n|---|---|---|\n"
         )
         lines = [Line(**line) for line in content["lines"]]

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 from study.errors import UserError
 from study.store import RunDirectory
 from study.worker import run_pack
+
+CONNECT_SECONDS = 5.0
 
 RETRIES = 2
 """How often a pack is tried again after its worker died or it failed."""
@@ -97,8 +100,10 @@ class RayTune:
 
 @contextlib.contextmanager
 def _ray(address: str | None, workers: int | None, scratch: Path, packs: int) -> Iterator[None]:
-    if address is None:
+    if address is None or address.startswith(("127.", "localhost")):
         os.environ.update(LOOPBACK)
+    if address is not None:
+        _check_reachable(address)
     import ray
 
     if ray.is_initialized():  # somebody else's: use it and leave it
@@ -125,6 +130,17 @@ def _ray(address: str | None, workers: int | None, scratch: Path, packs: int) ->
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Knock at a cluster's door: Ray itself would try for minutes before it says anything."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--address {address}: must be HOST:PORT of a Ray head, e.g. 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"cannot reach the Ray cluster at {address}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -24,9 +24,11 @@ def adam(state: State, gradient: Tensor, count: Tensor, lr: Tensor, beta1: Tenso
     parameters, first, second = state
     first = torch.lerp(gradient, first, beta1)
     second = torch.lerp(gradient.square(), second, beta2)
-    step = lr / (1 - beta1**count)
+    # -step * first / (sqrt(second) * scale + epsilon), with the step drawn into the denominator: fewer passes
+    inverse = -(1 - beta1**count) / lr
     scale = torch.rsqrt(1 - beta2**count)
-    return parameters - step * first / (second.sqrt() * scale + _EPSILON), first, second
+    denominator = torch.addcmul(_EPSILON * inverse, second.sqrt(), scale * inverse)
+    return torch.addcdiv(parameters, first, denominator), first, second
 
 
 def rmsprop(state: State, gradient: Tensor, _count: Tensor, lr: Tensor, _beta1: Tensor, beta2: Tensor) -> State:

@@ -20,6 +20,7 @@ from study.networks import Network, flatten, split
 from study.optimisers import State, Update
 from study.penalties import squared_slope
 from study.tasks.base import Task
+from study.trim import trim
 
 Tensors = dict[str, Tensor]
 TRAINED = ("theta", "theta_first", "theta_second", "phi", "phi_first", "phi_second")
@@ -139,9 +140,7 @@ def vectorise(update: Callable[[Tensors], Tensors], example: Mapping[str, Tensor
         return vmap(lambda *single: update(dict(zip(names, single, strict=True))), in_dims=axes)(*tensors)
 
     # recording tells inputs apart by object identity, so that one tensor in two places would become one input
-    graph = make_fx(packed)(*(tensor.clone() for tensor in example.values()))
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    graph = trim(make_fx(packed)(*(tensor.clone() for tensor in example.values())))
     return lambda tensors: _run(graph, [tensors[name] for name in names])
 
 

@@ -30,9 +30,18 @@ ENTRIES = {SWEEP, MANIFEST, LEASE, *FOLDERS}
 """Everything that belongs in a run directory before it is reported on."""
 
 
+PART_FORMAT: dict[str, dict[str, Any]] = {
+    # many parts of few rows and many columns: what a column costs beside its numbers is what reading them costs
+    "trials": {"compression": "none", "use_dictionary": False, "write_statistics": False},
+    "plan": {"compression": "zstd"},
+    "history": {"compression": "zstd", "write_statistics": False},
+}
+"""How each table's parts are encoded."""
+
+
 def arrow_schema(table: str, metrics: Sequence[str] = ()) -> pa.Schema:
     """The Arrow schema of a table, with the sweep's metric columns at the end."""
-    fields = [pa.field(c.name, pa.type_for_alias(c.type), metadata={"meaning": c.meaning}) for c in TABLES[table]]
+    fields = [pa.field(c.name, pa.type_for_alias(c.type)) for c in TABLES[table]]
     fields += [pa.field(name, pa.float64()) for name in metrics]
     return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
 
@@ -151,7 +160,7 @@ class RunDirectory:
     def write_part(self, table: str, part: str, content: pa.Table) -> None:
         """Publish one Parquet file of a table."""
         sink = pa.BufferOutputStream()
-        pq.write_table(content, sink, compression="zstd")
+        pq.write_table(content, sink, **PART_FORMAT[table])
         self.publish(f"{table}/{part}.parquet", sink.getvalue().to_pybytes())
 
     def parts(self, table: str) -> list[str]:

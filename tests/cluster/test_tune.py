@@ -1,0 +1,116 @@
+"""Packs through a real local Ray: the same rows as in this process, listeners on loopback, failures survived."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from cluster.tune import RayTune
+from study.errors import UserError
+from study.executor import InProcess
+from study.plan import expand
+from study.progress import live
+from study.spec import parse_sweep
+from study.store import RunDirectory
+from study.sweep_run import run_sweep
+
+pytestmark = [
+    # Ray leaves sockets and files to the end of the process
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.timeout(300),
+]
+
+
+def sweep(**changes):
+    raw = {
+        "name": "small",
+        "tasks": ["manifold-d2"],
+        "methods": ["ns", "ns+gp1"],
+        "budget": {"steps": 10, "evaluations": 2},
+        "space": {"preset": "lucic_wide"},
+        "design": {"points": 4},
+        "execution": {"pack": 4},
+    }
+    return parse_sweep(raw | changes, source="test")
+
+
+def run(root, spec, executor):
+    directory = RunDirectory(root)
+    prepared, tally = run_sweep(directory, spec, expand(spec), executor, watch=live, say=print)
+    return directory, prepared, tally
+
+
+def results(directory):
+    frame = directory.read_table("trials").to_pandas().set_index("trial_id").sort_index()
+    return frame.drop(columns="train_seconds")
+
+
+def descendants():
+    """Process ids of everything below this process."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = {os.getpid()}
+    while new := {child for child, parent in parents.items() if parent in found} - found:
+        found |= new
+    return found
+
+
+def listening_addresses():
+    """Local addresses on which this process and its descendants listen."""
+    inodes = set()
+    for pid in descendants():
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                target = str(link.readlink())
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    addresses = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                packed = bytes.fromhex(fields[1].split(":")[0])
+                words = b"".join(packed[i : i + 4][::-1] for i in range(0, len(packed), 4))
+                addresses.add(socket.inet_ntop(family, words))
+    return addresses
+
+
+class Spy(RayTune):
+    """Looks at the listeners while Ray is up."""
+
+    def _fit(self, directory, packs, storage):
+        super()._fit(directory, packs, storage)
+        self.addresses = listening_addresses()
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's /proc")
+def test_ray_gives_the_same_rows_as_this_process_and_listens_on_loopback_only(tmp_path, capsys):
+    spec, executor = sweep(), Spy(workers=2)
+    directory, prepared, tally = run(tmp_path / "a run", spec, executor)
+    assert executor.addresses
+    assert executor.addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert tally.done == tally.planned == len(expand(spec)) == 16
+    assert len(prepared.missing) == 4
+    assert capsys.readouterr().out == ""
+    here, _, _ = run(tmp_path / "here", spec, InProcess())
+    assert results(directory).equals(results(here))
+    _, again, _ = run(tmp_path / "a run", spec, executor)
+    assert again.missing == ()
+
+
+@pytest.mark.parametrize("address", ["head", "head:", "10.0.0.1"])
+def test_an_address_that_is_none_is_one_sentence(tmp_path, address):
+    with pytest.raises(UserError, match=f"--address {address}: must be HOST:PORT"):
+        RayTune(address=address).run(RunDirectory(tmp_path), ["x"])
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"cannot reach the Ray cluster at 127\.0\.0\.1:1"):
+        RayTune(address="127.0.0.1:1").run(RunDirectory(tmp_path), ["x"])
