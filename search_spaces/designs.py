@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from search_spaces.hyperparameters import DIMENSIONS
 
@@ -24,6 +23,8 @@ def sobol(points: int, *, seed: int, replicate: int) -> Points:
     Always all 64 dimensions, so that a hyperparameter's column does not depend on which others are drawn; a longer
     sequence begins with the shorter one.
     """
+    from scipy.stats import qmc  # most of a second, and only planning needs it
+
     return qmc.Sobol(DIMENSIONS, scramble=True, rng=_generator(seed, replicate)).random(points)
 
 

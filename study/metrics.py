@@ -14,8 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment, linprog
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 HIGH_QUALITY_SD = 3.0
@@ -172,10 +170,12 @@ def w2sq_samples(x: Tensor, reference: Tensor) -> Tensor:
     Returns:
         Mean squared distance of matched pairs, shape (c,), nan also where a square overflows.
     """
-    other = reference.double().cpu().numpy()
+    from scipy.optimize import linear_sum_assignment  # slow to import, and only some tasks need it
+
+    other = reference.double().cpu()
 
     def one(trial: Tensor) -> Tensor:
-        cost = torch.from_numpy(cdist(trial.cpu().numpy(), other, "sqeuclidean"))
+        cost = (trial.cpu()[:, None] - other).square().sum(-1)
         if not torch.isfinite(cost).all():
             return trial.new_tensor(math.nan)
         return cost[linear_sum_assignment(cost.numpy())].mean().to(trial.device)
@@ -207,13 +207,15 @@ def w2sq_by_modes(x: Tensor, centres: Tensor) -> Tensor:
     """
     square, index = nearest_mode(x, centres)
     within = each(torch.mean, square)
-    cost = cdist(centres.double().cpu().numpy(), centres.double().cpu().numpy(), "sqeuclidean")
+    cost = (centres[:, None] - centres).double().square().sum(-1).cpu().numpy()
     between = [transport_to_uniform(torch.bincount(i, minlength=len(centres)).cpu().numpy(), cost) for i in index]
     return finite_or_nan(within + torch.tensor(between, dtype=torch.float64, device=x.device), x)
 
 
 def transport_to_uniform(counts: NDArray[np.int64], cost: NDArray[np.float64]) -> float:
     """Least cost per unit of mass of evening out counts (m,) under a cost matrix (m, m), by linear programming."""
+    from scipy.optimize import linprog  # slow to import, and only some tasks need it
+
     m = len(counts)
     sources, targets = np.kron(np.eye(m), np.ones(m)), np.kron(np.ones(m), np.eye(m))
     # The last constraint follows from the others; with it, rounding could make them contradict each other.

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from study.metrics import finite_or_nan, ring_modes, w2sq_by_modes
+from study.metrics import finite_or_nan, ring_modes, w2sq_by_modes, w2sq_samples
 from study.networks import Parameters, mlp
 from study.tasks.base import Control, Task
 
@@ -21,6 +21,8 @@ RADIUS = 2 / 1.414
 SD = 0.02 / 1.414
 SAMPLES = 4096
 """Samples per value: the counts per mode then vary so little that the real data score 0.03."""
+FEW = 256
+"""Samples that are matched one by one with as many points on the centres, for comparison with other work."""
 CAPTURED = 41
 """High-quality samples that make a mode captured, 1 % of all; a perfect sampler has 506 of them."""
 
@@ -50,6 +52,7 @@ def evaluate(parameters: Parameters, samples: Tensor) -> dict[str, Tensor]:
     modes = ring_modes(looked_at, means, sd=SD, minimum=CAPTURED)
     values = {
         "w2sq_by_modes_n4096": w2sq_by_modes(looked_at, means),
+        "w2sq_n256": w2sq_samples(looked_at[:, :FEW], means.repeat_interleave(FEW // MODES, 0)),
         "modes_n4096": modes.captured,
         "high_quality_n4096": modes.high_quality,
         "variance_ratio_n4096": modes.variance_ratio,
@@ -71,7 +74,7 @@ def ring8() -> Task:
         discriminator=mlp([2, 64, 64, 1]),
         draws=3,
         sample=sample,
-        metrics=("w2sq_by_modes_n4096", "modes_n4096", "high_quality_n4096", "variance_ratio_n4096"),
+        metrics=("w2sq_by_modes_n4096", "w2sq_n256", "modes_n4096", "high_quality_n4096", "variance_ratio_n4096"),
         primary="w2sq_by_modes_n4096",
         evaluation_samples=2 * SAMPLES,
         evaluate=evaluate,
