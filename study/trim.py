@@ -2,7 +2,7 @@
 
 Autograd records products with tensors of zeros wherever a second derivative vanishes (a leaky ReLU's does), and vmap
 splits a layer into a product and a sum. Neither is needed: zeros are followed through linear operations and dropped,
-and a product that is only added to something becomes one operation.
+a product that is only added to something becomes one operation, and a value computed for its shape alone goes too.
 """
 
 from __future__ import annotations
@@ -29,17 +29,34 @@ _LINEAR_IN_FIRST = {
     aten.leaky_relu_backward.default,
 }
 """Operations whose result is zero where their first argument is."""
+_NEUTRAL_AT_ONE = {aten.mul.Scalar, aten.div.Scalar, aten.pow.Tensor_Scalar}
 _PRODUCTS = {aten.bmm.default, aten.mul.Tensor}
 
 
 def trim(module: GraphModule) -> GraphModule:
     """Drop dead, zero and split operations from a recorded program, in place; the mathematics stays."""
+    _drop_identities(module.graph)
     _drop_zeros(module.graph)
     module.graph.eliminate_dead_code()
     _join_product_and_sum(module.graph)
     module.graph.eliminate_dead_code()
+    _activate_in_place(module.graph)
     module.recompile()
     return module
+
+
+def _drop_identities(graph: Graph) -> None:
+    """Drop multiplications by one and first powers, and make tensors of ones from a shape instead of from a value."""
+    for node in list(graph.nodes):
+        if node.target in _NEUTRAL_AT_ONE and node.args[1] == 1 and not node.kwargs:
+            node.replace_all_uses_with(node.args[0])
+        elif node.target is aten.ones_like.default:
+            value = node.meta["val"]
+            options = {"dtype": value.dtype, "device": value.device}
+            with graph.inserting_before(node):
+                ones = graph.call_function(aten.ones.default, (list(value.shape),), options)
+            ones.meta = dict(node.meta)
+            node.replace_all_uses_with(ones)
 
 
 def _drop_zeros(graph: Graph) -> None:
@@ -73,6 +90,23 @@ def _join_product_and_sum(graph: Graph) -> None:
             joined.meta = dict(node.meta)
             node.replace_all_uses_with(joined)
             break
+
+
+def _activate_in_place(graph: Graph) -> None:
+    """Write a leaky ReLU over its argument where only its derivative wants that: the sign of the result will do."""
+    for node in list(graph.nodes):
+        if node.target is not aten.leaky_relu.default or node.args[0].target is not aten.baddbmm.default:
+            continue
+        before = node.args[0]
+        others = [user for user in before.users if user is not node]
+        if all(_is_derivative(user) and user.args[1] is before for user in others):
+            node.target = aten.leaky_relu_.default
+            for user in others:
+                user.args = (user.args[0], node, user.args[2], True)
+
+
+def _is_derivative(node: Node) -> bool:
+    return node.target is aten.leaky_relu_backward.default and not node.args[3]
 
 
 def _product_behind(node: object) -> Node | None:

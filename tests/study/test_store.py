@@ -149,7 +149,6 @@ def test_a_part_has_exactly_the_schema_of_its_table(directory, table):
     fixed = [(column.name, pa.type_for_alias(column.type)) for column in schema.TABLES[table]]
     assert list(zip(written.names, written.types, strict=True)) == fixed + [(m, pa.float64()) for m in metrics]
     assert written.metadata[b"schema_version"] == str(schema.SCHEMA_VERSION).encode()
-    assert written.field("trial_id").metadata[b"meaning"] == schema.TABLES[table][0].meaning.encode()
 
 
 def test_absent_keys_are_null(directory):
