@@ -62,7 +62,9 @@ def _remarks(sweep: Sweep, packs: Sequence[Pack], filled: float, points: int) ->
             "replicates cost nothing until they are"
         )
     if sweep.design.kind == "sobol" and sweep.design.replicates < 8:
-        remarks.append(f"{sweep.design.replicates} replicates: 8 or more give the sharper interval over replicates")
+        remarks.append(
+            f"fewer than 8 replicates ({sweep.design.replicates}): from 8 on, intervals over replicates are sharper"
+        )
     if points < 64:
         remarks.append(f"{points} points are few for a verdict: 128 (8 replicates of 16) are usual")
     return remarks

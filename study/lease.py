@@ -34,6 +34,8 @@ def lease(directory: RunDirectory) -> Iterator[None]:
     def renew() -> None:
         while not stop.wait(RENEW_SECONDS):
             try:
+                if (directory.read_json(LEASE) or {}).get("token") != token:
+                    return  # suspended for longer than the lease: another driver has it now
                 directory.write_json(LEASE, _content(token))
             except OSError:
                 continue  # a full disk must not end the sweep; the workers will say so

@@ -96,6 +96,9 @@ def parse_method(name: str) -> Method:
     techniques = tuple(part for part in parts if part in TECHNIQUES)
     if len(penalties) > 1:
         raise UserError(f"method {name!r} has {len(penalties)} penalties, {' and '.join(penalties)}: at most one goes")
+    canonical = "+".join([loss, *penalties, *(t for t in TECHNIQUES if t in techniques)])
+    if name != canonical:
+        raise UserError(f"method {name!r}: its parts have one order, write {canonical!r}")
     bounded = bool(penalties) or any(TECHNIQUES[t].bounds_slope for t in techniques)
     if LOSSES[loss].needs_lipschitz and not bounded:
         choices = ", ".join(f"{loss}+{part}" for part in ("clip", *PENALTIES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -252,10 +253,15 @@ def _hyperparameters(
     sweep: Sweep, method: Method, changes: Mapping[str, Domain | When], configuration: Configuration
 ) -> Hyperparameters:
     shared = dict(configuration.shared)
-    context: dict[str, Value] = {**shared, "penalty": method.penalty or ""}
-    for name in (*STRUCTURE, *SHARED):
+    for name in STRUCTURE:
         if name in changes:
-            shared[name] = _value(name, changes[name], context, configuration.coordinates)
+            shared[name] = _value(name, changes[name], shared, configuration.coordinates)
+    context: dict[str, Value] = {**shared, "penalty": method.penalty or ""}
+    for name in SHARED:
+        domain = changes.get(name, sweep.space.domains.get(name))
+        # a range that follows the structure follows the variant's
+        if name in changes or (isinstance(domain, When) and configuration.coordinates):
+            shared[name] = _value(name, domain, context, configuration.coordinates)
     own: dict[str, float] = {}
     for name, published in method.defaults.items():
         if name in configuration.own and name not in changes:
@@ -267,9 +273,12 @@ def _hyperparameters(
         else:
             own[name] = float(_value(name, domain, context, configuration.coordinates))
     lr, optimiser = float(shared["lr"]), str(shared["optimiser"])
+    lr_d = lr * float(shared["lr_d_ratio"])
+    if not math.isfinite(lr_d):
+        raise UserError(f"lr = {lr:g} times lr_d_ratio = {shared['lr_d_ratio']}: the product must be a finite number")
     return Hyperparameters(
         lr_g=lr,
-        lr_d=rounded(lr * float(shared["lr_d_ratio"])),
+        lr_d=rounded(lr_d),
         beta1=float(shared["beta1"]),
         beta2=None if optimiser == "sgd" else float(shared["beta2"]),
         optimiser=optimiser,

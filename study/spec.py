@@ -102,8 +102,6 @@ class SpaceTable(_Table):
         if self.preset is not None and self.preset not in SPACES:
             raise unknown("space.preset", self.preset, SPACES)
         _check_domains("space.override", self.override)
-        if "lr" not in self.domains:
-            raise UserError("space has no lr: give a preset or override.lr")
         return self
 
     @property
@@ -209,6 +207,12 @@ class Sweep(_Table):
         return self
 
     @model_validator(mode="after")
+    def _learns(self) -> Sweep:
+        if "lr" not in self.space.domains and self.design.kind != "table":
+            raise UserError("space has no lr: give a preset or override.lr")
+        return self
+
+    @model_validator(mode="after")
     def _planned_pairs(self) -> Sweep:
         for pair in self.confirmatory:
             for method in pair:
@@ -226,6 +230,10 @@ class Sweep(_Table):
             raise unknown(
                 f"variant in method {label!r}:", variant, self.variant or ["none: there is no [variant.NAME]"]
             )
+        own = parse_method(method).defaults
+        for name in self.variant.get(variant, {}):
+            if HYPERPARAMETERS[name].role == "method" and name not in own:
+                raise UserError(f"method {label!r}: variant.{variant}.{name} has no effect, {method} has no {name}")
         return method, variant or None
 
 

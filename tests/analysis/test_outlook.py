@@ -79,4 +79,4 @@ def test_a_large_plan_has_no_remarks(planned):
 
 def test_few_points_and_few_replicates_are_remarked(planned):
     few = planned({"points": 4, "replicates": 2})["remarks"]
-    assert [remark.split(":")[0] for remark in few] == ["2 replicates", "8 points are few for a verdict"]
+    assert [remark.split(":")[0] for remark in few] == ["fewer than 8 replicates (2)", "8 points are few for a verdict"]

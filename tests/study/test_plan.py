@@ -13,7 +13,7 @@ import pytest
 from study.errors import UserError
 from study.plan import expand, pack
 from study.schema import ENGINE_EPOCH
-from study.spec import to_toml
+from study.spec import parse_sweep, to_toml
 from study.sweep_run import load
 from study.tasks.table import get_task
 
@@ -416,3 +416,38 @@ def test_a_pack_is_named_by_its_content(tiny):
     }
     assert len(names) == 4
     assert pack(trials, capacity=4, device="cpu")[0].name in names
+
+
+def variant_sweep(**changes):
+    raw = {
+        "name": "v",
+        "tasks": ["manifold-d2"],
+        "methods": ["ns", "ns@a"],
+        "budget": {"steps": 10, "evaluations": 2},
+        "space": {"override": {"lr": 0.001}},
+        "design": {"points": 2},
+    }
+    return parse_sweep(raw | changes, source="test")
+
+
+def test_a_range_that_follows_the_structure_follows_the_variants_structure():
+    lr = {"when": {"optimiser": {"sgd": 0.5}}, "choice": [0.001]}
+    sweep = variant_sweep(space={"override": {"lr": lr}}, variant={"a": {"optimiser": "sgd"}})
+    rates = {trial.label: trial.hyperparameters.lr_g for trial in expand(sweep)}
+    assert rates == {"ns": 0.001, "ns@a": 0.5}
+
+
+def test_a_variant_of_a_number_the_method_lacks_is_refused():
+    with pytest.raises(UserError, match=r"method 'ns@a': variant\.a\.penalty_weight has no effect, ns has no penalty_"):
+        variant_sweep(variant={"a": {"penalty_weight": 3.0}})
+
+
+def test_parts_of_a_method_have_one_order():
+    with pytest.raises(UserError, match=r"'ns\+clip\+gp1': its parts have one order, write 'ns\+gp1\+clip'"):
+        variant_sweep(methods=["ns+clip+gp1"])
+
+
+def test_a_product_of_rates_beyond_the_numbers_is_refused():
+    sweep = variant_sweep(space={"override": {"lr": 1e300, "lr_d_ratio": 1e300}}, variant={"a": {"beta1": 0.1}})
+    with pytest.raises(UserError, match=r"lr = 1e\+300 times lr_d_ratio = 1e\+300"):
+        expand(sweep)
