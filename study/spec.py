@@ -125,11 +125,11 @@ class DesignTable(_Table):
     """[design]: which configurations are visited."""
 
     kind: Literal["sobol", "random", "grid", "table"] = "sobol"
-    replicates: int = Field(default=1, gt=0)
-    points: int = Field(default=16, gt=0)
-    levels: int = Field(default=3, gt=1)
+    replicates: int = Field(default=1, gt=0, le=2**20)
+    points: int = Field(default=16, gt=0, le=2**20)
+    levels: int = Field(default=3, gt=1, le=2**10)
     table: str | None = None
-    seeds: int = Field(default=1, gt=0)
+    seeds: int = Field(default=1, gt=0, le=2**20)
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -244,7 +244,7 @@ def read_sweep(path: Path) -> Sweep:
         UserError: For a missing, unreadable or non-TOML file, and for anything in it that may not be.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
         raise UserError(f"cannot read the sweep file {path}: {reason}") from None

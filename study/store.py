@@ -26,8 +26,9 @@ from study.schema import SCHEMA_VERSION, TABLES
 
 SWEEP, MANIFEST, LEASE = "sweep.toml", "manifest.json", "lease.json"
 FOLDERS = ("plan", "trials", "history", "attempts", "progress", "checkpoints", "samples", "figures", "ray")
-ENTRIES = {SWEEP, MANIFEST, LEASE, *FOLDERS}
-"""Everything that belongs in a run directory before it is reported on."""
+REPORT = ("report.html", "summary.csv", "comparisons.csv")
+ENTRIES = {SWEEP, MANIFEST, LEASE, *FOLDERS, *REPORT}
+"""Everything that belongs in a run directory."""
 
 
 PART_FORMAT: dict[str, dict[str, Any]] = {

@@ -111,6 +111,10 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
     remarks: list[str] = []
     try:
         _check_owner(directory, sweep)
+        remarks += _drop_broken_plans(directory)
+        if directory.parts("trials") and directory.read_json(MANIFEST) is None:
+            directory.write_json(MANIFEST, manifest(sweep))
+            remarks.append(f"{directory}/{MANIFEST} was missing or broken: written anew")
         old = _planned(directory)
         if old:
             remarks += _extend(directory, sweep, trials, old)
@@ -133,6 +137,16 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
     done -= {name for _, name in broken}
     missing = tuple(name for name in packs if name not in done)
     return Prepared(directory, packs, missing, tuple(remarks))
+
+
+def _drop_broken_plans(directory: RunDirectory) -> list[str]:
+    """Remove plan parts that are not whole: the plan is a function of the file, which plans them again."""
+    broken = directory.broken_parts("plan")
+    for name in broken:
+        directory.remove(f"plan/{name}.parquet")
+    return [
+        f"{directory}/plan/{name}.parquet is not a whole Parquet file: planned again from the file" for name in broken
+    ]
 
 
 def _check_owner(directory: RunDirectory, sweep: Sweep) -> None:

@@ -31,11 +31,26 @@ def file(tmp_path):
     return path
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_started():
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    STARTED.clear()
+
+
 def start(file, out, *options, cwd=None):
     command = [COMMAND, "run", file, "--out", out, *options]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    STARTED.append(process)
+    return process
 
 
 def finish(process):
@@ -73,7 +88,7 @@ def workers(pid):
     found = []
     for child in descendants(pid):
         try:
-            if b"ray::" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ray::"):
                 found.append(child)
         except OSError:
             continue

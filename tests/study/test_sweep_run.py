@@ -381,3 +381,25 @@ def test_a_trial_without_a_row_is_trained_and_compared_with_nothing(root, tiny, 
 def test_an_unknown_trial_is_refused(root, tiny):
     with pytest.raises(UserError, match="unknown trial 'abc': choose from "):
         replay(RunDirectory(root), tiny(), expand(tiny()), "abc")
+
+
+def test_a_truncated_plan_is_planned_again_and_said(tiny, run_here, tmp_path):
+    sweep = tiny()
+    run_here(tmp_path, sweep)
+    plan = tmp_path / "plan" / "0000.parquet"
+    ids = set(pd.read_parquet(plan)["trial_id"])
+    plan.write_bytes(plan.read_bytes()[:300])
+    _, _, said = run_here(tmp_path, sweep)
+    assert any("0000.parquet is not a whole Parquet file: planned again" in sentence for sentence in said)
+    assert set(pd.read_parquet(tmp_path / "plan")["trial_id"]) == ids
+    assert set(pd.read_parquet(tmp_path / "trials")["trial_id"]) == ids
+
+
+def test_a_broken_manifest_is_written_anew_and_said(tiny, run_here, tmp_path):
+    sweep = tiny()
+    run_here(tmp_path, sweep)
+    (tmp_path / "manifest.json").write_text("{x")
+    (tmp_path / "report.html").write_text("")
+    _, _, said = run_here(tmp_path, sweep)
+    assert any("manifest.json was missing or broken" in sentence for sentence in said)
+    assert json.loads((tmp_path / "manifest.json").read_text())["sweep"] == sweep.name
