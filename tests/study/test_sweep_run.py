@@ -2,6 +2,7 @@ import errno
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from study import schema, worker
