@@ -88,7 +88,9 @@ def workers(pid):
     found = []
     for child in descendants(pid):
         try:
-            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ray::"):
+            if (
+                Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ray::ImplicitFunc")
+            ):  # Tune's actors, not the agents
                 found.append(child)
         except OSError:
             continue
