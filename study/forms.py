@@ -64,7 +64,7 @@ def _read_when(raw: Mapping[str, Any]) -> When:
     otherwise = read_domain(rest) if rest else None
     if any(isinstance(domain, When | Cross) for domain in [*read.values(), otherwise]):
         raise ValueError("a 'when' takes plain domains: no 'when' or 'cross' inside")
-    return When(name, read, otherwise)  # type: ignore[arg-type]
+    return When(name, read, otherwise)  # type: ignore[arg-type]  # no When among them: refused just above
 
 
 def write_domain(domain: Domain | When) -> object:

@@ -101,7 +101,7 @@ def live(directory: RunDirectory, packs: Mapping[str, int], *, quiet: bool = Fal
             tally.update()
             progress.update(task, completed=tally.done, words=words(tally, None, 0.0))
     if not console.is_terminal:
-        print(words(tally, None, 0.0), file=sys.stderr, flush=True)  # noqa: T201
+        print(words(tally, None, 0.0), file=sys.stderr, flush=True)  # noqa: T201 - the progress line itself
 
 
 def _watch(tally: Tally, progress: Progress, task: TaskID, stop: threading.Event) -> None:
@@ -119,7 +119,7 @@ def _watch(tally: Tally, progress: Progress, task: TaskID, stop: threading.Event
         progress.update(task, completed=work, words=line)
         if progress.disable and time.monotonic() - printed > PLAIN_SECONDS:
             printed = time.monotonic()
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - the progress line itself
 
 
 def words(tally: Tally, seconds_left: float | None, rate: float) -> str:

@@ -65,7 +65,7 @@ def draw_dots(numbers: pd.DataFrame) -> Figure:
 
 def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     for height, row in enumerate(numbers.itertuples(index=False)):
-        order = int(row.order)  # type: ignore[arg-type]
+        order = int(row.order)  # type: ignore[arg-type]  # the stubs do not know a tuple's columns
         value, low, high, worst, best = (
             float(getattr(row, name)) for name in ("value", "low", "high", "worst", "best")
         )

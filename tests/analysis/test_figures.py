@@ -49,7 +49,7 @@ def test_numbers_are_a_function_of_the_results(build):
     results = build(keep=80)
     for picture in FIGURES.values():
         first = picture.numbers(results)
-        np.random.seed(1)  # noqa: NPY002
+        np.random.seed(1)  # noqa: NPY002 - it is there to be disturbed
         pd.testing.assert_frame_equal(first, picture.numbers(results))
 
 

@@ -182,7 +182,7 @@ def test_the_unit_of_the_metric_does_not_matter(rows, scale):
 def test_a_band_is_a_function_of_its_generator_alone(arms, sampled):
     widths = []
     for disturbance in (1, 2):
-        np.random.seed(disturbance)  # noqa: NPY002
+        np.random.seed(disturbance)  # noqa: NPY002 - it is there to be disturbed
         widths.append(profiles.half_width(sampled(arms["A"]), rng=np.random.default_rng(7))[0])
     assert widths[0] == widths[1]
     few = {profiles.half_width(sampled(arms["A"]), rng=np.random.default_rng(seed), resamples=5) for seed in range(20)}

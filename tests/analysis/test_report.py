@@ -43,7 +43,7 @@ def test_the_files_are_those_promised(written):
 
 def test_the_same_results_give_the_same_bytes_in_any_row_order(results, written, tmp_path):
     shuffled = dataclasses.replace(results, trials=results.trials.sample(frac=1, random_state=9))
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002 - it is there to be disturbed
     write_report(shuffled, tmp_path)
     assert contents(tmp_path) == contents(written.html.parent)
 

@@ -22,15 +22,15 @@ def test_a_point_lies_in_the_half_open_unit_cube(design, seed, replicate):
 def test_the_same_arguments_give_the_same_points_whatever_the_global_state(design):
     before = design(16, seed=3, replicate=1)
     np.random.seed(1)  # noqa: NPY002 - the point is to disturb it
-    np.random.random(5)  # noqa: NPY002
+    np.random.random(5)  # noqa: NPY002 - it is there to be disturbed
     np.testing.assert_array_equal(design(16, seed=3, replicate=1), before)
 
 
 @DESIGNS
 def test_the_global_state_is_left_alone(design):
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 - it is there to be disturbed
     design(8, seed=0, replicate=0)
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 - it is there to be disturbed
 
 
 @DESIGNS

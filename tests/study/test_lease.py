@@ -46,7 +46,7 @@ def test_a_lease_names_its_holder_and_ends_with_the_block(directory):
 
 def test_a_lease_ends_when_the_block_fails(directory):
     with pytest.raises(ZeroDivisionError, match="division"), lease(directory):
-        1 / 0  # noqa: B018
+        1 / 0  # noqa: B018 - any error will do
     assert directory.read(LEASE) is None
 
 
