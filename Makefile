@@ -13,6 +13,8 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --constraint constraints.txt --editable '.[dev]'
+	@# as pip does and uv does not: every process of a sweep starts twice as fast
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 demo: setup

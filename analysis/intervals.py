@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 from analysis.outcomes import FloatArray, IntArray, Points
 
@@ -79,7 +79,7 @@ def wilson(successes: float, n: int, *, level: float = LEVEL) -> tuple[float, fl
     """
     if n < 1 or not 0 <= successes <= n * (1 + TINY):
         raise ValueError(f"wilson needs n >= 1 and 0 <= successes <= n, got {successes} of {n}")
-    return _wilson(min(successes / n, 1.0), n, float(stats.norm.isf((1 - level) / 2)))
+    return _wilson(min(successes / n, 1.0), n, -float(special.ndtri((1 - level) / 2)))
 
 
 def dkw(n: int, *, level: float = LEVEL) -> float:
@@ -97,7 +97,7 @@ def hoeffding(n: int, *, width: float = 1.0, level: float = LEVEL) -> float:
 
 def newcombe(first: float, second: float, n: int, *, level: float = LEVEL) -> tuple[float, float]:
     """Square-and-add interval of `first - second`, two proportions of n units each. Reference: Newcombe 1998."""
-    return _newcombe(first, second, n, float(stats.norm.isf((1 - level) / 2)))
+    return _newcombe(first, second, n, -float(special.ndtri((1 - level) / 2)))
 
 
 def proportion(points: Points) -> Estimate:
@@ -181,12 +181,12 @@ def _over_points(points: Points) -> _Error | None:
 
 def _student(values: FloatArray, error: _Error, *, low: float, high: float) -> Estimate:
     mean = float(values.mean())
-    half = float(stats.t.isf((1 - LEVEL) / 2, error.freedom)) * error.error
+    half = -float(special.stdtrit(error.freedom, (1 - LEVEL) / 2)) * error.error
     return Estimate(mean, max(low, mean - half), min(high, mean + half), len(values), error.name)
 
 
 def _tested(found: Estimate, error: _Error) -> Estimate:
-    p_value = 2 * float(stats.t.sf(abs(found.value) / error.error, error.freedom))
+    p_value = 2 * float(special.stdtr(error.freedom, -abs(found.value) / error.error))
     return Estimate(found.value, found.low, found.high, found.n, found.method, p_value)
 
 
@@ -219,4 +219,6 @@ def _newcombe_p(first: float, second: float, n: int) -> float:
     furthest = 37.0  # beyond it the tail of the normal is 0 in double precision
     if _newcombe(upper, lower, n, furthest)[0] > 0:
         return 0.0
-    return 2 * float(stats.norm.sf(optimize.brentq(lambda z: _newcombe(upper, lower, n, z)[0], 0.0, furthest)))
+    from scipy.optimize import brentq  # slow to import, and only a comparison needs it
+
+    return 2 * float(special.ndtr(-brentq(lambda z: _newcombe(upper, lower, n, z)[0], 0.0, furthest)))

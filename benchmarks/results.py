@@ -1,6 +1,6 @@
 """Reading what a large sweep leaves: 30,000 rows of `trials`, and 1.5 million rows of `history` by method.
 
-As packs write them, in parts of 16 trials, and once more as one file each.
+As packs write them, in parts of a pack each, and once more as one file each.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks.record import Found, Line
+from study.capacity import CPU_CAPACITY
 from study.store import RunDirectory, arrow_schema, build_table
 
-TRIALS, PACK, EVALUATIONS = 30_000, 16, 50
+TRIALS, PACK, EVALUATIONS = 30_000, CPU_CAPACITY, 50
 METHODS = ("ns", "ns+gp1", "ns+gp0", "ns+r1", "ns+dragan", "wgan+gp1", "wgan+gp0", "wgan+clip")
 METRICS = ("distance_sq", "spread", "w2sq")
 REPEATS = 5

@@ -7,6 +7,7 @@ planned again from there, so neither a killed worker nor a killed driver loses o
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -14,18 +15,18 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from study.errors import UserError
 from study.store import RunDirectory
-from study.worker import run_pack
 
 CONNECT_SECONDS = 5.0
 
-RETRIES = 2
-"""How often a pack is tried again after its worker died or it failed."""
+ROUNDS = 3
+"""How often a pack is tried. Tune's own retries are not used: it counts the death of a reused worker twice or more."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -41,6 +42,8 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 def train_pack(config: Mapping[str, Any]) -> dict[str, int]:
     """Tune's trainable: one pack, one report."""
+    from study.worker import run_pack  # and torch, which the driver does without
+
     return dict(run_pack(config["root"], config["pack"], device=config["device"]))
 
 
@@ -64,9 +67,14 @@ class RayTune:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mp", ignore_cleanup_errors=True)))
             stack.enter_context(_ray(self.address, self.workers, scratch, len(packs)))
             storage = Path(directory.root, "ray") if directory.local else scratch / "tune"
-            shutil.rmtree(storage, ignore_errors=True)
             stop = stack.enter_context(_graceful_stop())
-            self._fit(directory, packs, storage)
+            for _ in range(ROUNDS):
+                shutil.rmtree(storage, ignore_errors=True)
+                self._fit(directory, packs, storage)
+                done = set(directory.parts("trials"))
+                packs = [pack for pack in packs if pack not in done]
+                if stop or not packs:
+                    break
         if stop:
             raise KeyboardInterrupt(stop[0])
 
@@ -89,7 +97,6 @@ class RayTune:
             run_config=tune.RunConfig(
                 name="packs",
                 storage_path=str(storage),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
                 verbose=0,
             ),
         )
@@ -106,6 +113,8 @@ def _ray(address: str | None, workers: int | None, scratch: Path, packs: int) ->
         _check_reachable(address)
     import ray
 
+    # a second or two that would otherwise be spent after Ray has started, for which init only waits
+    threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True).start()
     if ray.is_initialized():  # somebody else's: use it and leave it
         yield
         return
@@ -125,7 +134,8 @@ def _ray(address: str | None, workers: int | None, scratch: Path, packs: int) ->
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"the Ray cluster at {address}" if address else "a local Ray"
             raise UserError(f"cannot reach {where}: {str(error).splitlines()[0]}") from None
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # what happens to packs is told by `attempts` and in our own words
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         yield
     finally:

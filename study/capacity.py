@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from study.trial import Trial
 
-CPU_CAPACITY = 16
-"""On a CPU, larger packs leave the cache and smaller ones are launch-bound (`make bench`, engine)."""
+CPU_CAPACITY = 32
+"""On a CPU, smaller packs are launch-bound; larger ones win little more and leave workers idle at the end of
+a sweep (`make bench`, engine)."""
 
 CUDA_CAPACITY = 256
 """On a GPU a step is launch-bound: a pack of hundreds costs about what one trial costs. Not measured finely yet."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from study.store import RunDirectory
-from study.worker import run_pack
 
 
 class Executor(Protocol):
@@ -34,6 +33,8 @@ class InProcess:
 
     def run(self, directory: RunDirectory, packs: Sequence[str]) -> None:
         """Run the packs one after the other."""
+        from study.worker import run_pack  # and torch: not before there is something to train
+
         for pack in packs:
             try:
                 run_pack(directory.root, pack, device=self.device)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-from torch.nn.functional import softplus
+from study.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,20 @@ class Loss:
 
 
 def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
-    return softplus(-real) + softplus(fake)
+    return torch.nn.functional.softplus(-real) + torch.nn.functional.softplus(fake)
 
 
 LOSSES: dict[str, Loss] = {
     "mm": Loss(
         discriminator=_cross_entropy,
-        generator=lambda fake: -softplus(fake),
+        generator=lambda fake: -torch.nn.functional.softplus(fake),
         needs_lipschitz=False,
         formula="L_D = E sp(-C(real)) + E sp(C(fake));  L_G = -E sp(C(fake))",
         source="Goodfellow et al. 2014, eq. 1 (minimax, saturating)",
     ),
     "ns": Loss(
         discriminator=_cross_entropy,
-        generator=lambda fake: softplus(-fake),
+        generator=lambda fake: torch.nn.functional.softplus(-fake),
         needs_lipschitz=False,
         formula="L_D = E sp(-C(real)) + E sp(C(fake));  L_G = E sp(-C(fake))",
         source="Goodfellow et al. 2014, section 3 (non-saturating)",

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from study.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 HIGH_QUALITY_SD = 3.0
 """A sample is of high quality within this many standard deviations of its nearest mode (Lin et al. 2018, PacGAN)."""

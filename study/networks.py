@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from study.lazy import torch
 
-Parameters = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Parameters: TypeAlias = "Mapping[str, Tensor]"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,12 @@ def flatten(pieces: Mapping[str, Tensor]) -> Tensor:
 
 def leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2, the usual choice for discriminators (Radford et al. 2016)."""
-    return functional.leaky_relu(x, 0.2)
+    return torch.nn.functional.leaky_relu(x, 0.2)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent, for data in [-1, 1]."""
+    return torch.tanh(x)
 
 
 def identity(x: Tensor) -> Tensor:

@@ -6,14 +6,18 @@ Under vmap the hyperparameters get a trial axis; shapes below are those of one t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+from study.lazy import torch
 
-State = tuple[Tensor, Tensor, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+State: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 """Parameters, first moment, second moment; each of shape (p,)."""
 
-Update = Callable[[State, Tensor, Tensor, Tensor, Tensor, Tensor], State]
+Update: TypeAlias = "Callable[[State, Tensor, Tensor, Tensor, Tensor, Tensor], State]"
 """Maps (state, gradient (p,), count (), lr (), beta1 (), beta2 ()) to the next state; count starts at 1."""
 
 _EPSILON = 1e-8

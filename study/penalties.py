@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from study.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,9 @@ def squared_slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Differentiable once more. Samples must not see each other inside the critic (no batch normalisation).
     """
-    slope: Tensor = torch.func.grad(lambda points: critic(points).sum())(x)
+    from study.record import grad
+
+    slope = grad(lambda points: critic(points).sum())(x)
     return slope.flatten(1).square().sum(1)
 
 

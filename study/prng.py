@@ -10,9 +10,13 @@ from __future__ import annotations
 import hashlib
 import math
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from study.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)

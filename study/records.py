@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from study.errors import UserError
 from study.methods import parse_method
+from study.outcome import Outcome, outcomes
 from study.plan import Pack
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION, Status
 from study.tasks.table import get_task
-from study.train import Outcome, PackState, outcomes
 from study.trial import Budget, Hyperparameters, Trial
+
+if TYPE_CHECKING:
+    from study.train import PackState
 
 Row = dict[str, Any]
 TAIL_SHARE, TAIL_LEAST = 0.2, 5
 """The primary value is the median over this share of the evaluations, at least so many."""
+
+
+def metric_columns(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The metric columns of some tasks, each once, in alphabetical order."""
+    return tuple(sorted({metric for task in set(tasks) for metric in get_task(task).metrics}))
 
 
 def plan_rows(pack: Pack, sweep: str) -> list[Row]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.func import vmap
 
 from study.methods import Method
 from study.networks import Network, flatten, split
 from study.optimisers import State, Update
 from study.penalties import squared_slope
+from study.record import grad_and_value, record
 from study.tasks.base import Task
 from study.trim import trim
 
@@ -139,8 +139,7 @@ def vectorise(update: Callable[[Tensors], Tensors], example: Mapping[str, Tensor
     def packed(*tensors: Tensor) -> Tensors:
         return vmap(lambda *single: update(dict(zip(names, single, strict=True))), in_dims=axes)(*tensors)
 
-    # recording tells inputs apart by object identity, so that one tensor in two places would become one input
-    graph = trim(make_fx(packed)(*(tensor.clone() for tensor in example.values())))
+    graph = trim(record(packed, list(example.values())))
     return lambda tensors: _run(graph, [tensors[name] for name in names])
 
 

@@ -21,13 +21,14 @@ from study.executor import Executor
 from study.lease import lease
 from study.plan import Pack, expand, needed_columns, pack
 from study.progress import Tally
-from study.records import plan_rows, trial_rows
+from study.records import metric_columns, plan_rows, trial_rows
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
 from study.spec import Sweep, read_sweep, to_toml
 from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, build_table, read_design_table
-from study.train import train
 from study.trial import Trial, digest
-from study.worker import metric_columns
+
+NVIDIA = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvhost-gpu", "/dev/kfd")
+"""One of these exists on Linux wherever torch can find a GPU: a driver's, Windows' below WSL, Tegra's, AMD's."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def resolve_device(sweep: Sweep) -> str:
     """The kind of device that packs are planned for: cuda where there is one, unless the file says otherwise."""
     if sweep.execution.device != "auto":
         return sweep.execution.device
+    if sys.platform == "linux" and not any(Path(path).exists() for path in NVIDIA):
+        return "cpu"  # without asking torch, whose import takes seconds
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -292,6 +295,8 @@ def replay(
     Raises:
         UserError: If the sweep has no such trial.
     """
+    from study.train import train  # and torch: only here
+
     found = next((trial for trial in trials if trial.trial_id == trial_id), None)
     if found is None:
         raise unknown("trial", trial_id, [trial.trial_id for trial in trials][:5])

@@ -20,6 +20,7 @@ from torch.func import vmap
 from study.methods import parse_method
 from study.networks import flatten, split
 from study.optimisers import OPTIMISERS
+from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform
 from study.step import (
     TRAINED,
@@ -61,14 +62,6 @@ class PackState:
     step: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one trial ended: `diverged_step` and `reason` are None if it completed."""
-
-    diverged_step: int | None
-    reason: str | None
 
 
 def schedule(trial: Trial) -> list[int]:
@@ -211,26 +204,6 @@ def evaluate(task: Task, state: PackState, keys: Tensor) -> Evaluation:
     values = task.evaluate(theta, fake)
     values |= {name: state.tensors[name] for name in CARRIED if name not in TRAINED}
     return Evaluation(state.step, {name: value.double().cpu().numpy() for name, value in values.items()})
-
-
-def outcomes(state: PackState, trials: Sequence[Trial]) -> list[Outcome]:
-    """How each trial stands: diverged at the first non-finite update or metric, or sound so far."""
-    return [_outcome(state, slot, trial) for slot, trial in enumerate(trials)]
-
-
-def _outcome(state: PackState, slot: int, trial: Trial) -> Outcome:
-    n_critic = trial.hyperparameters.n_critic
-    metrics = (*get_task(trial.task).metrics, "selection")
-    for evaluation in state.evaluations:
-        steps_d = int(evaluation.values["sound_d"][slot]) // n_critic
-        steps_g = int(evaluation.values["sound_g"][slot])
-        if min(steps_d, steps_g) < evaluation.step:
-            player = "discriminator" if steps_d <= steps_g else "generator"
-            return Outcome(min(steps_d, steps_g) + 1, f"{player} loss or parameters not finite")
-        for metric in metrics:
-            if not np.isfinite(evaluation.values[metric][slot]):
-                return Outcome(evaluation.step, f"{metric} not finite")
-    return Outcome(None, None)
 
 
 def _hyperparameters(slots: Sequence[Trial], *, device: str, dtype: torch.dtype) -> Tensors:

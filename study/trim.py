@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from study.record import Shape
+
 aten = torch.ops.aten
 
 _ZEROS = {aten.zeros_like.default, aten.zeros.default, aten.new_zeros.default}
@@ -122,4 +124,4 @@ def _product_behind(node: object) -> Node | None:
 
 def _shape(node: object) -> tuple[int, ...] | None:
     value = node.meta.get("val") if isinstance(node, Node) else None
-    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+    return value.shape if isinstance(value, Shape) else None

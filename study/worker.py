@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from study import checkpoint
+from study.outcome import outcomes
 from study.plan import Pack
-from study.records import Row, history_rows, oom_rows, trial_from_row, trial_rows
+from study.records import Row, history_rows, metric_columns, oom_rows, trial_from_row, trial_rows
 from study.store import RunDirectory, build_table
-from study.tasks.table import get_task
-from study.train import PackState, outcomes, train
+from study.train import PackState, train
 from study.trial import Trial
 
 CHECKPOINT_ABOVE_SECONDS = 60.0
@@ -91,11 +91,6 @@ def _plan(root: str, _parts: tuple[str, ...]) -> tuple[dict[str, list[dict[str, 
         rows.sort(key=lambda row: int(row["slot"]))
     tasks = [row["task"] for rows in by_pack.values() for row in rows]
     return by_pack, metric_columns(tasks)
-
-
-def metric_columns(tasks: Sequence[str]) -> tuple[str, ...]:
-    """The metric columns of some tasks, each once, in alphabetical order."""
-    return tuple(sorted({metric for task in set(tasks) for metric in get_task(task).metrics}))
 
 
 def halve_until_it_fits(

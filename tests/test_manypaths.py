@@ -319,3 +319,18 @@ def test_help_imports_nothing_heavy(arguments):
     loaded = set(done.stderr.split())
     heavy = {"torch", "ray", "numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib"}
     assert loaded & heavy == set()
+
+
+@pytest.mark.parametrize("arguments", [["methods"], ["tasks", "digits"], ["spaces"], ["plan", "tiny.toml"]])
+def test_what_trains_nothing_imports_no_torch(arguments, file):
+    code = "import sys, manypaths\ntry: manypaths.main()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=file.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout
+    assert set(done.stderr.split()) & {"torch", "ray", "pandas"} == set()

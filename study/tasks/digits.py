@@ -8,15 +8,16 @@ apart and little else: there the gap between well-trained generators and a missi
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from study.metrics import Gaussian, each, finite_or_nan, frechet, mean_nearest_distance, mean_spacing, moments_ddof1
-from study.networks import Parameters, mlp
+from study.networks import Parameters, mlp, tanh
 from study.tasks import digits_classifier, digits_data
 from study.tasks.base import Control, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 SAMPLES = 2048
 NEIGHBOURS = 512
@@ -101,7 +102,7 @@ def digits() -> Task:
         source="data: Alpaydin and Kaynak (1998), shipped with scikit-learn; networks, classifier and protocol: ours",
         latent=16,
         batch=64,
-        generator=mlp([16, 64, 64, 64], output=torch.tanh),
+        generator=mlp([16, 64, 64, 64], output=tanh),
         discriminator=mlp([64, 64, 64, 1]),
         draws=1,
         sample=sample,

@@ -11,16 +11,17 @@ import hashlib
 import math
 import sys
 from pathlib import Path
-
-import safetensors.torch
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from study.errors import UserError
+from study.lazy import torch
 from study.networks import Network, mlp
 from study.tasks import digits_data
 from study.tasks.digits_data import Split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 PATH = Path(__file__).with_suffix(".safetensors")
 SHA256 = "6bc5c97a24ae94c42ffb580fab86f649e5cc8bba33c8cec45e4590fcc4347109"
@@ -54,7 +55,7 @@ def train(split: Split, *, seed: int) -> dict[str, Tensor]:
             index = order[first : first + BATCH]
             images = split.images[index]
             noisy = images + NOISE * torch.randn(images.shape, generator=generator)
-            loss = F.cross_entropy(net.apply(parameters, noisy), split.labels[index])
+            loss = torch.nn.functional.cross_entropy(net.apply(parameters, noisy), split.labels[index])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -85,7 +86,9 @@ def read(path: Path, sha256: str) -> dict[str, Tensor]:
             f"the digits classifier {path} has sha256 {found}, not {sha256}: metrics made with it would not be "
             "comparable; reinstall manypaths"
         )
-    return {name: value.double() for name, value in safetensors.torch.load(content).items()}
+    from safetensors.torch import load
+
+    return {name: value.double() for name, value in load(content).items()}
 
 
 @functools.cache
@@ -99,7 +102,9 @@ def main() -> None:
     torch.set_num_threads(1)
     data = digits_data.load()
     parameters = train(data.train, seed=SEED)
-    content = safetensors.torch.save(parameters)
+    from safetensors.torch import save
+
+    content = save(parameters)
     PATH.write_bytes(content)
     report = f"sha256 {hashlib.sha256(content).hexdigest()}, test accuracy {accuracy(parameters, data.test):.4f}\n"
     sys.stdout.write(report)

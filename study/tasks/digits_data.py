@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from study.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 FOLD_OF = (0, 1, 0, 2)
 """Fold (train 0, selection 1, test 2) of a class's images in turn, so that folds match in class and in writers."""

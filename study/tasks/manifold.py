@@ -8,13 +8,16 @@ a Gaussian and its distance to the data has a closed form.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from study.lazy import torch
 from study.metrics import distance_sq_affine, spread_affine, w2sq_affine
 from study.networks import Network, Parameters, mlp, split
 from study.tasks.base import Control, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 BATCH = 64
 START_DISTANCE = 2.0

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from study.lazy import torch
 from study.metrics import finite_or_nan, ring_modes, w2sq_by_modes, w2sq_samples
 from study.networks import Parameters, mlp
 from study.tasks.base import Control, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 MODES = 8
 RADIUS = 2 / 1.414

@@ -6,10 +6,9 @@ import pytest
 from study import records, schema
 from study.errors import UserError
 from study.plan import expand, pack
-from study.records import history_rows, oom_rows, plan_rows, tail_median, trial_from_row, trial_rows
+from study.records import history_rows, metric_columns, oom_rows, plan_rows, tail_median, trial_from_row, trial_rows
 from study.store import build_table
 from study.train import CARRIED, TRAINED, Evaluation, PackState
-from study.worker import metric_columns
 
 METRICS = ("w2sq", "distance_sq", "spread")
 

@@ -8,7 +8,8 @@ import torch
 
 from study import checkpoint
 from study import train as module
-from study.train import outcomes, schedule, train
+from study.outcome import outcomes
+from study.train import schedule, train
 
 ANYTHING = ["ns+gp1", "wgan+gp1", "ns", "wgan+clip", "ns+dragan", "mm", "ns+r1", "wgan+gp0"]
 
