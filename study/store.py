@@ -33,7 +33,7 @@ ENTRIES = {SWEEP, MANIFEST, LEASE, *FOLDERS, *REPORT}
 
 PART_FORMAT: dict[str, dict[str, Any]] = {
     # many parts of few rows and many columns: what a column costs beside its numbers is what reading them costs
-    "trials": {"compression": "none", "use_dictionary": False, "write_statistics": False},
+    "trials": {"compression": "none", "use_dictionary": False, "write_statistics": False, "store_schema": False},
     "plan": {"compression": "zstd"},
     "history": {"compression": "zstd", "write_statistics": False},
 }
@@ -161,7 +161,9 @@ class RunDirectory:
     def write_part(self, table: str, part: str, content: pa.Table) -> None:
         """Publish one Parquet file of a table."""
         sink = pa.BufferOutputStream()
-        pq.write_table(content, sink, **PART_FORMAT[table])
+        with pq.ParquetWriter(sink, content.schema, **PART_FORMAT[table]) as writer:
+            writer.write_table(content)
+            writer.add_key_value_metadata(content.schema.metadata)  # which store_schema would have written
         self.publish(f"{table}/{part}.parquet", sink.getvalue().to_pybytes())
 
     def parts(self, table: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -37,6 +37,7 @@ def penalised_by_torch(weight, x):
     return critic(x) + torch.func.grad(critic)(x).square().sum()
 
 
+@settings(deadline=None)  # the first call imports torch's compiler
 @given(st.integers(0, 2**32 - 1))
 def test_gradient_and_value_are_those_of_torch_func_also_nested_and_mapped(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -107,7 +108,8 @@ def test_training_imports_no_compiler():
         "from study.plan import expand\n"
         "from study.spec import parse_sweep\n"
         "budget, design = {'steps': 1, 'evaluations': 1}, {'points': 2}\n"
-        "what = {'name': 'n', 'tasks': ['manifold-d2'], 'methods': ['ns+gp1'], 'space': {'preset': 'narrow'}}\n"
+        "space = {'preset': 'lucic_wide', 'override': {'n_critic': 1}}\n"
+        "what = {'name': 'n', 'tasks': ['manifold-d2'], 'methods': ['ns+gp1'], 'space': space}\n"
         "train(expand(parse_sweep(what | {'budget': budget, 'design': design}, source='test')), capacity=2)\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
