@@ -26,9 +26,36 @@ class Space:
     sources: dict[str, str]
 
 
+ONE_CENTRED = (
+    "gp1",
+    "gp1-real",
+    "lp",
+    "dragan",
+    "dragan-gauss",
+    "dragan-prob",
+    "dragan-sym",
+    "witness",
+)
+ZERO_CENTRED = ("gp0", "gp0-prob", "gp0-real")
+HALVED = ("r1", "r2", "r1+r2")
+
+
 def _weights(one_centred: Domain, zero_centred: Domain, halved: Domain) -> When:
-    cases: dict[str, Domain] = {"gp1": one_centred, "dragan": one_centred, "gp0": zero_centred, "r1": halved}
+    ranges = ((ONE_CENTRED, one_centred), (ZERO_CENTRED, zero_centred), (HALVED, halved))
+    cases: dict[str, Domain] = {name: domain for names, domain in ranges for name in names}
     return When(name="penalty", cases=cases, otherwise=one_centred)
+
+
+TECHNIQUES: dict[str, Domain] = {
+    "smoothing": Uniform(0.0, 0.3),
+    "instance_noise": LogUniform(0.01, 1.0),
+    "history_weight": LogUniform(1e-3, 1.0),
+    "ema_decay": Choice((0.9, 0.99, 0.999)),
+    "grad_clip": LogUniform(0.1, 10.0),
+    "consensus_weight": LogUniform(0.01, 10.0),
+    "mix_entropy": LogUniform(0.01, 1.0),
+}
+"""What the wide prior draws for techniques; only methods that have one look at its number."""
 
 
 SPACES: dict[str, Space] = {
@@ -42,15 +69,17 @@ SPACES: dict[str, Space] = {
             "penalty_weight": _weights(LogUniform(0.1, 100.0), LogUniform(0.01, 100.0), LogUniform(0.01, 100.0)),
             "clip": LogUniform(1e-3, 1.0),
             "noise_scale": LogUniform(0.05, 2.0),
+            **TECHNIQUES,
         },
         sources={
             "lr": LUCIC,
             "beta1": LUCIC,
             "beta2": "the library default that study left unchanged",
             "n_critic": LUCIC + "; crossed here, drawn there",
-            "penalty_weight": LUCIC + " for gp1 and dragan; gp0 and r1 " + OURS,
+            "penalty_weight": LUCIC + " for the one-centred; zero-centred and halved " + OURS,
             "clip": LUCIC,
             "noise_scale": OURS,
+            **dict.fromkeys(TECHNIQUES, OURS),
         },
     ),
     "narrow": Space(
@@ -69,7 +98,7 @@ SPACES: dict[str, Space] = {
             "beta1": OURS,
             "beta2": OURS,
             "n_critic": OURS,
-            "penalty_weight": LUCIC_NARROW + " for gp1 and dragan; gp0 and r1 " + OURS,
+            "penalty_weight": LUCIC_NARROW + " for the one-centred; zero-centred and halved " + OURS,
             "clip": LUCIC_NARROW,
             "noise_scale": "the DRAGAN authors' code",
         },
