@@ -104,6 +104,33 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "noise_scale": Hyperparameter(
         dimension=0, role="method", meaning="perturbation of dragan in units of the batch's standard deviation"
     ),
+    "smoothing": Hyperparameter(
+        dimension=1,
+        role="method",
+        high=1,
+        open_high=True,
+        meaning="one-sided label smoothing: the target of real samples is 1 minus this",
+    ),
+    "instance_noise": Hyperparameter(
+        dimension=2,
+        role="method",
+        meaning="standard deviation of the noise on the discriminator's inputs at the start; falls linearly to 0",
+    ),
+    "history_weight": Hyperparameter(
+        dimension=3, role="method", meaning="weight of each player's squared distance to its historical average"
+    ),
+    "ema_decay": Hyperparameter(
+        dimension=5, role="method", high=1, open_high=True, meaning="decay of the generator's moving average, per step"
+    ),
+    "grad_clip": Hyperparameter(
+        dimension=7, role="method", open_low=True, meaning="bound on the norm of each variable's gradient"
+    ),
+    "consensus_weight": Hyperparameter(
+        dimension=8, role="method", meaning="weight of half the squared norm of both players' gradients"
+    ),
+    "mix_entropy": Hyperparameter(
+        dimension=10, role="method", meaning="weight of the entropy term that keeps mixture weights apart from 0"
+    ),
     "n_critic": Hyperparameter(
         dimension=None,
         role="structure",

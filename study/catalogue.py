@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from search_spaces.domains import Domain, When
@@ -10,47 +11,91 @@ from search_spaces.spaces import SPACES
 from study.errors import unknown
 from study.forms import write_domain
 from study.losses import LOSSES
-from study.methods import TECHNIQUES, parse_method
+from study.methods import parse_method
 from study.penalties import PENALTIES
 from study.tasks.table import TASKS, get_task
+from study.techniques import TECHNIQUES
 
 Entry = dict[str, Any]
 
 
 def methods_list() -> list[Entry]:
-    """Every loss, penalty and technique."""
-    losses = [
-        {
-            "name": name,
-            "kind": "loss",
-            "formula": loss.formula,
-            "needs": "a penalty or clip: it bounds the discriminator's slope"
-            if loss.needs_lipschitz
-            else "nothing else",
-            "source": loss.source,
-        }
-        for name, loss in LOSSES.items()
+    """Every loss, penalty and technique in a few lines."""
+    return [
+        {key: entry[key] for key in ("name", "kind", "formula", "adds", "source") if key in entry}
+        for entry in (*map(_loss, LOSSES), *map(_penalty, PENALTIES), *map(_technique, TECHNIQUES), TWO_TIME_SCALES)
     ]
-    penalties = [
-        {"name": f"+{name}", "kind": "penalty", "formula": p.formula, "weight": p.weight, "source": p.source}
-        for name, p in PENALTIES.items()
-    ]
-    techniques = [
-        {"name": f"+{name}", "kind": "technique", "formula": t.formula, t.hyperparameter: t.default, "source": t.source}
-        for name, t in TECHNIQUES.items()
-    ]
-    return losses + penalties + techniques
 
 
 def method_page(name: str) -> list[Entry]:
-    """One method: its parts, and the hyperparameters it adds with their published values."""
+    """One part in full, or a whole method: its parts, and the hyperparameters it adds with their published values."""
+    part = name.removeprefix("+")
+    for table, page in ((LOSSES, _loss), (PENALTIES, _penalty), (TECHNIQUES, _technique)):
+        if part in table:
+            return [page(part)]
     method = parse_method(name)
-    parts = {method.loss, *(f"+{part}" for part in (method.penalty, *method.techniques) if part)}
-    added: Entry = {
-        "name": f"{name} adds",
-        **{key: f"{value:g} published; {HYPERPARAMETERS[key].meaning}" for key, value in method.defaults.items()},
+    penalties = [_penalty(method.penalty)] if method.penalty else []
+    return [_loss(method.loss), *penalties, *map(_technique, method.techniques)]
+
+
+def _loss(name: str) -> Entry:
+    loss = LOSSES[name]
+    looks_at = "logits" if loss.outputs == 1 else "a logit for each class" if loss.outputs is None else None
+    return {
+        "name": name,
+        "kind": "loss",
+        "formula": loss.formula,
+        "evaluated on": (looks_at or f"{loss.outputs} features")
+        + (", the generator's on real samples too" if loss.sees_real else ""),
+        "needs": "a penalty, clip or sn: it bounds the discriminator's slope"
+        if loss.needs_lipschitz
+        else "nothing else",
+        "pitfalls": loss.pitfalls,
+        "source": loss.source,
     }
-    return [entry for entry in methods_list() if entry["name"] in parts] + ([added] if method.defaults else [])
+
+
+def _penalty(name: str) -> Entry:
+    penalty = PENALTIES[name]
+    added = {"penalty_weight": penalty.weight}
+    if penalty.noise_scale is not None:
+        added["noise_scale"] = penalty.noise_scale
+    return {
+        "name": f"+{name}",
+        "kind": "penalty",
+        "formula": penalty.formula,
+        "centre": penalty.centre,
+        "evaluated at": f"{penalty.where}, on the {penalty.on}",
+        "weight convention": f"penalty_weight times {penalty.factor:g} times the mean over the points",
+        "adds": _added(added),
+        **({"only for": ", ".join(penalty.losses)} if penalty.losses else {}),
+        "pitfalls": penalty.pitfalls,
+        "source": penalty.source,
+    }
+
+
+def _technique(name: str) -> Entry:
+    technique = TECHNIQUES[name]
+    return {
+        "name": f"+{name}",
+        "kind": "technique",
+        "formula": technique.formula,
+        **({"adds": _added(technique.hyperparameters)} if technique.hyperparameters else {}),
+        "pitfalls": technique.pitfalls,
+        "source": technique.source,
+    }
+
+
+def _added(values: Mapping[str, float]) -> list[str]:
+    return [f"{name} = {value:g}: {HYPERPARAMETERS[name].meaning}" for name, value in values.items()]
+
+
+TWO_TIME_SCALES: Entry = {
+    "name": "lr_d_ratio",
+    "kind": "two time scales: a hyperparameter of every method",
+    "formula": "the discriminator's learning rate is lr_d_ratio times the generator's",
+    "source": "Heusel et al. 2017 (TTUR)",
+}
 
 
 def tasks_list() -> list[Entry]:

@@ -1,43 +1,14 @@
-"""Methods: a loss, at most one penalty, and techniques, joined by + as in `ns+gp1` or `wgan+clip`."""
+"""Methods: a loss, at most one penalty, and techniques, joined by + as in `ns+gp1` or `rpgan+r1+r2+ema`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from study.errors import UserError, unknown
 from study.losses import LOSSES, Loss
-from study.penalties import NOISE_SCALE, PENALTIES, Penalty
-
-
-@dataclass(frozen=True, kw_only=True)
-class Technique:
-    """A further part of a method.
-
-    Attributes:
-        hyperparameter: The hyperparameter it adds.
-        default: That hyperparameter's published value.
-        bounds_slope: True where it makes a Wasserstein loss meaningful.
-        formula: In a line.
-        source: Paper and section.
-    """
-
-    hyperparameter: str
-    default: float
-    bounds_slope: bool
-    formula: str
-    source: str
-
-
-TECHNIQUES: dict[str, Technique] = {
-    "clip": Technique(
-        hyperparameter="clip",
-        default=0.01,
-        bounds_slope=True,
-        formula="every discriminator parameter clamped to [-clip, clip] after each of its updates and before the first",
-        source="Arjovsky, Chintala and Bottou 2017, algorithm 1",
-    ),
-}
+from study.penalties import PENALTIES, Penalty
+from study.techniques import TECHNIQUES
 
 
 @dataclass(frozen=True)
@@ -48,13 +19,13 @@ class Method:
         name: As the sweep file writes it, e.g. "wgan+gp1".
         loss: Key of LOSSES.
         penalty: Key of PENALTIES, or None.
-        techniques: Keys of TECHNIQUES.
+        techniques: Keys of TECHNIQUES, in that table's order.
     """
 
     name: str
     loss: str
     penalty: str | None
-    techniques: tuple[str, ...]
+    techniques: tuple[str, ...] = field(default=())
 
     @property
     def loss_entry(self) -> Loss:
@@ -69,20 +40,26 @@ class Method:
     @property
     def defaults(self) -> Mapping[str, float]:
         """The hyperparameters that the method adds, with their published values."""
-        found = {TECHNIQUES[t].hyperparameter: TECHNIQUES[t].default for t in self.techniques}
+        found: dict[str, float] = {}
+        for technique in self.techniques:
+            found |= TECHNIQUES[technique].hyperparameters
         penalty = self.penalty_entry
         if penalty:
             found["penalty_weight"] = penalty.weight
-            if penalty.noisy:
-                found["noise_scale"] = NOISE_SCALE
+            if penalty.noise_scale is not None:
+                found["noise_scale"] = penalty.noise_scale
         return found
+
+    def has(self, *techniques: str) -> bool:
+        """True if the method contains any of these techniques."""
+        return any(technique in self.techniques for technique in techniques)
 
 
 def parse_method(name: str) -> Method:
     """Read a method name.
 
     Raises:
-        UserError: For an unknown or repeated part, or a combination that makes no sense.
+        UserError: For an unknown or repeated part, or a combination that makes no sense, with the reason.
     """
     loss, *parts = name.split("+")
     if loss not in LOSSES:
@@ -93,14 +70,83 @@ def parse_method(name: str) -> Method:
     if len(set(parts)) < len(parts):
         raise UserError(f"method {name!r} names a part twice: each may appear once")
     penalties = [part for part in parts if part in PENALTIES]
-    techniques = tuple(part for part in parts if part in TECHNIQUES)
+    if set(penalties) == {"r1", "r2"}:
+        penalties = ["r1+r2"]
     if len(penalties) > 1:
-        raise UserError(f"method {name!r} has {len(penalties)} penalties, {' and '.join(penalties)}: at most one goes")
-    canonical = "+".join([loss, *penalties, *(t for t in TECHNIQUES if t in techniques)])
+        raise UserError(
+            f"method {name!r} has {len(penalties)} penalties, {' and '.join(penalties)}: at most one goes, or r1+r2"
+        )
+    techniques = tuple(technique for technique in TECHNIQUES if technique in parts)
+    canonical = "+".join([loss, *penalties, *techniques])
     if name != canonical:
         raise UserError(f"method {name!r}: its parts have one order, write {canonical!r}")
-    bounded = bool(penalties) or any(TECHNIQUES[t].bounds_slope for t in techniques)
-    if LOSSES[loss].needs_lipschitz and not bounded:
-        choices = ", ".join(f"{loss}+{part}" for part in ("clip", *PENALTIES))
-        raise UserError(f"method {name!r} needs a device that bounds the discriminator's slope: choose from {choices}")
-    return Method(name=name, loss=loss, penalty=penalties[0] if penalties else None, techniques=techniques)
+    method = Method(name=name, loss=loss, penalty=penalties[0] if penalties else None, techniques=techniques)
+    for rule in RULES:
+        fault = rule(method)
+        if fault:
+            raise UserError(f"method {name!r}: {fault}")
+    return method
+
+
+def _bounded_slope(method: Method) -> str | None:
+    bounds = [name for name, technique in TECHNIQUES.items() if technique.bounds_slope]
+    if not method.loss_entry.needs_lipschitz or method.penalty or method.has(*bounds):
+        return None
+    choices = ", ".join(f"{method.loss}+{part}" for part in (*bounds, *PENALTIES) if _fits(method.loss, part))
+    return f"needs a device that bounds the discriminator's slope: choose from {choices}"
+
+
+def _fits(loss: str, penalty: str) -> bool:
+    return penalty not in PENALTIES or not _penalty_fits_loss(Method(loss, loss, penalty))
+
+
+def _penalty_fits_loss(method: Method) -> str | None:
+    penalty = method.penalty_entry
+    if penalty is None:
+        return None
+    if penalty.losses is not None and method.loss not in penalty.losses:
+        return f"{method.penalty} is for {', '.join(penalty.losses)}: {method.loss} has no witness function"
+    if penalty.on == "probability" and not method.loss_entry.probability:
+        return f"{method.penalty} acts on the discriminator's probability, and {method.loss} has none"
+    return None
+
+
+def _smoothing(method: Method) -> str | None:
+    if not method.has("smooth") or method.loss_entry.smoothed:
+        return None
+    able = ", ".join(name for name, loss in LOSSES.items() if loss.smoothed)
+    return f"label smoothing moves the target of a cross-entropy, and {method.loss} has no targets: use it with {able}"
+
+
+def _samples_apart(method: Method) -> str | None:
+    if not (method.has("minibatch") and method.penalty):
+        return None
+    return (
+        f"minibatch discrimination lets samples see each other, as batch normalisation would, and {method.penalty} "
+        "takes the gradient of each sample by itself"
+    )
+
+
+def _one_of(*names: str, because: str) -> Callable[[Method], str | None]:
+    def rule(method: Method) -> str | None:
+        found = [name for name in names if method.has(name)]
+        return f"{' and '.join(found)} do not go together: {because}" if len(found) > 1 else None
+
+    return rule
+
+
+RULES: tuple[Callable[[Method], str | None], ...] = (
+    _bounded_slope,
+    _penalty_fits_loss,
+    _smoothing,
+    _samples_apart,
+    _one_of("fm", "fm-l1", "fm-first", because="each replaces the generator's loss"),
+    _one_of("ema", "average", because="each decides which generator is measured"),
+    _one_of(
+        "simultaneous",
+        "extragradient",
+        "optimistic",
+        because="each decides how the players move; the first two at once",
+    ),
+)
+"""What makes no sense: each maps a method to the reason against it, or None."""

@@ -78,6 +78,7 @@ def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> 
     Raises:
         UserError: For a combination that cannot be trained.
     """
+    _refuse_misfits(sweep)
     trials = [
         _trial(sweep, task, label, configuration, seed)
         for configuration in configurations(sweep, table)
@@ -91,6 +92,18 @@ def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> 
         twins = sorted({trial.label for trial in trials if trial.trial_id == repeated[0]})
         raise UserError(f"methods {' and '.join(twins)} are the same: a variant has to change something")
     return trials
+
+
+def _refuse_misfits(sweep: Sweep) -> None:
+    for task in map(get_task, sweep.tasks):
+        for label in sweep.methods:
+            method = parse_method(sweep.split_method(label)[0])
+            if method.has("vbn") and task.generator.rebuild(virtual_batch=True).shapes == task.generator.shapes:
+                raise UserError(f"{label} on {task.name}: vbn normalises hidden layers, and the generator has none")
+            if method.has("mix") and not task.evaluation_samples:
+                raise UserError(
+                    f"{label} on {task.name}: the task measures a generator's parameters, and mix has several"
+                )
 
 
 def _refuse_short_budgets(trials: Iterable[Trial]) -> None:

@@ -33,6 +33,11 @@ class Role(IntEnum):
     LATENT_G = 4
     PENALTY = 5
     EVALUATION = 6
+    DATA_G = 7
+    NOISE_G = 8
+    REFERENCE = 9
+    POWER = 10
+    MIXTURE = 11
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -88,8 +89,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             raise TypeError("a recorded function may not read a value out of a tensor: .item(), if, float()")
         result = func(*args, **kwargs)
         if func is torch.ops.aten.detach.default:  # autograd is over when the program runs
-            source = args[0]
-            self.nodes[id(result)] = self.nodes[id(source)]
+            (source,) = args
+            self.nodes[id(result)] = self.node(cast(Tensor, source))
             self.alive.append(result)
             return result
 
@@ -106,26 +107,24 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         return result
 
 
-def grad_and_value(function: Callable[[Tensors], Tensor]) -> Callable[[Tensors], tuple[Tensors, Tensor]]:
-    """The gradient and value of a scalar function of named tensors; nests, and works under `torch.func.vmap`."""
+def grad_and_value(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The gradient and value of a scalar function of one tensor; nests, and works under `torch.func.vmap`."""
 
-    def derivative(point: Tensors) -> tuple[Tensors, Tensor]:
+    def derivative(point: Tensor) -> tuple[Tensor, Tensor]:
         with functorch.grad_increment_nesting() as level, torch.enable_grad():
             inner = functorch._wrap_all_tensors(point, level)
-            for tensor in inner.values():
-                functorch._create_differentiable(tensor, level)
+            functorch._create_differentiable(inner, level)
             value = function(inner)
             if value.requires_grad:
-                slopes = torch.autograd.grad(value, list(inner.values()), create_graph=True, materialize_grads=True)
+                (slope,) = torch.autograd.grad(value, [inner], create_graph=True, materialize_grads=True)
             else:
-                slopes = tuple(torch.zeros_like(tensor) for tensor in inner.values())
-            found = dict(zip(inner, slopes, strict=True))
+                slope = torch.zeros_like(inner)
             unwrap = torch._C._functorch._unwrap_for_grad
-            return {name: unwrap(slope, level) for name, slope in found.items()}, unwrap(value, level)
+            return unwrap(slope, level), unwrap(value, level)
 
     return derivative
 
 
 def grad(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The gradient of a scalar function of one tensor; nests, and works under `torch.func.vmap`."""
-    return lambda point: grad_and_value(lambda named: function(named["point"]))({"point": point})[0]["point"]
+    return lambda point: grad_and_value(function)(point)[0]

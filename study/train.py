@@ -17,23 +17,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import vmap
 
+from study.layers import mixture_choice, power_shapes, power_size, power_start
 from study.methods import parse_method
-from study.networks import flatten, split
+from study.networks import Network, flatten, split
 from study.optimisers import OPTIMISERS
 from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform
 from study.step import (
-    TRAINED,
+    MEASURED,
+    SHARED,
     Game,
     Tensors,
+    components,
     constrain,
     discriminator_update,
+    generate,
     generator_update,
+    joint_update,
     vectorise,
 )
-from study.tasks.base import Task
 from study.tasks.table import get_task
-from study.trial import Trial
+from study.trial import Hyperparameters, Trial
+
+NUMBERS = tuple(name for name in Hyperparameters.__dataclass_fields__ if name not in ("optimiser", "n_critic"))
+"""The hyperparameters that enter the updates as tensors."""
 
 DRAWS_AT_ONCE = {"cpu": 2**18, "cuda": 2**24}
 """Random numbers drawn in one block: on a CPU few enough to stay in its cache. Does not change any result."""
@@ -100,25 +107,29 @@ def train(
     constants = _hyperparameters(slots, device=device, dtype=dtype)
     started = time.perf_counter()
     state = state or PackState(start(game, keys, constants, dtype=dtype))
-    step_d, step_g = _program(*_structure_key(trials[0])[:3], capacity, device, dtype)
+    program = _program(*_structure_key(trials[0])[:3], capacity, device, dtype)
+    total = trials[0].generator_steps
     before = state.seconds
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
             draws = draw(game, keys, block, dtype=dtype)
             tensors = state.tensors | constants
             for i, step in enumerate(block):
+                for name in OF_GENERATOR & draws.keys():
+                    tensors[name] = draws[name][:, i, 0]
+                tensors["progress"] = _scalar(step / total, device, dtype)
+                tensors["count_g"] = _scalar(step + 1, device, dtype)
                 for j in range(game.n_critic):
-                    tensors["real"] = draws["real"][:, i, j]
-                    tensors["noise"] = draws["noise"][:, i, j]
-                    tensors["latent"] = draws["latent_d"][:, i, j]
-                    tensors["count"] = _count(step * game.n_critic + j + 1, device, dtype)
-                    tensors |= step_d(tensors)
-                tensors["latent"] = draws["latent_g"][:, i, 0]
-                tensors["count"] = _count(step + 1, device, dtype)
-                tensors |= step_g(tensors)
-            state.tensors = {name: tensors[name] for name in CARRIED}
+                    for name in OF_DISCRIMINATOR & draws.keys():
+                        tensors[name] = draws[name][:, i, j]
+                    tensors["count_d"] = _scalar(step * game.n_critic + j + 1, device, dtype)
+                    together = game.at_once and j == game.n_critic - 1
+                    tensors |= program.both(tensors) if together else program.discriminator(tensors)
+                if not game.at_once:
+                    tensors |= program.generator(tensors)
+            state.tensors = {name: tensors[name] for name in state.tensors}
         state.step = stop
-        state.evaluations.append(evaluate(game.task, state, keys))
+        state.evaluations.append(evaluate(game, state, keys))
         state.seconds = before + time.perf_counter() - started
         after_evaluation(state)
         if all(outcome.diverged_step for outcome in outcomes(state, trials)):
@@ -126,59 +137,85 @@ def train(
     return state
 
 
-CARRIED = (*TRAINED, "sound_d", "sound_g", "loss_d", "loss_g", "grad_norm_d", "grad_norm_g")
-"""Tensors of a pack's state: what is trained, the counters of finite updates, and the last values of each update."""
+OF_DISCRIMINATOR = {"real_d", "latent_d", "noise_d", "label_d"}
+OF_GENERATOR = {"real_g", "latent_g", "noise_g", "label_g"}
+"""Draws of a step; those with labels only where the method looks at them."""
 
 
 def start(game: Game, keys: Tensor, constants: Tensors, *, dtype: torch.dtype) -> Tensors:
-    """Starting parameters, moments at zero and counters at zero for every slot."""
-    generator, discriminator = game.task.generator, game.task.discriminator
+    """What every slot carries along, at the start.
+
+    Parameters, moments at zero and counters at zero, and what techniques need: means over time, the last steps, the
+    reference batch, the vectors of spectral normalisation.
+    """
     tensors: Tensors = {}
+    method = game.method
     for name, network, role in (
-        ("theta", generator, Role.GENERATOR_START),
-        ("phi", discriminator, Role.DISCRIMINATOR_START),
+        ("theta", game.generator, Role.GENERATOR_START),
+        ("phi", game.discriminator, Role.DISCRIMINATOR_START),
     ):
-        uniforms = uniform(keys, role=role, steps=range(1), updates=1, count=network.size)[:, 0, 0].to(dtype)
-        tensors[name] = vmap(lambda u, net=network: flatten(net.initialise(u)))(uniforms)
-        tensors |= {f"{name}_{moment}": torch.zeros_like(tensors[name]) for moment in ("first", "second")}
-    tensors["phi"] = vmap(lambda phi, clip: constrain(game.method, phi, {"clip": clip}))(
-        tensors["phi"], constants["clip"]
-    )
-    zero = torch.zeros(len(keys), dtype=dtype, device=keys.device)
-    return tensors | {name: zero for name in CARRIED if name not in tensors}
+        tensors[name] = _parameters(game, network, keys, role, dtype)
+    tensors["phi"] = vmap(lambda phi, clip: constrain(method, phi, {"clip": clip}))(tensors["phi"], constants["clip"])
+    for name in ("theta", "phi"):
+        memories = ("first", "second", *(["step"] if method.has("optimistic") else []))
+        tensors |= {f"{name}_{memory}": torch.zeros_like(tensors[name]) for memory in memories}
+        if method.has("history"):
+            tensors[f"{name}_mean"] = tensors[name]
+    if method.has("ema", "average"):
+        tensors["theta_average"] = tensors["theta"]
+    if method.has("vbn"):
+        numbers = normal(keys, role=Role.REFERENCE, steps=range(1), updates=1, count=game.task.batch * game.task.latent)
+        tensors["reference"] = numbers.view(len(keys), game.task.batch, game.task.latent).to(dtype)
+    if method.has("sn"):
+        shapes = power_shapes(game.discriminator.shapes)
+        size = power_size(game.discriminator.shapes)
+        numbers = uniform(keys, role=Role.POWER, steps=range(1), updates=1, count=game.components * size)[:, 0, 0]
+        one = vmap(lambda u: flatten(power_start(split(u, shapes))))
+        tensors["power"] = torch.cat([one(piece) for piece in numbers.to(dtype).chunk(game.components, 1)], 1)
+    return tensors | dict.fromkeys(MEASURED, torch.zeros(len(keys), dtype=dtype, device=keys.device))
+
+
+def _parameters(game: Game, network: Network, keys: Tensor, role: Role, dtype: torch.dtype) -> Tensor:
+    count = game.components * network.size
+    uniforms = uniform(keys, role=role, steps=range(1), updates=1, count=count)[:, 0, 0].to(dtype)
+    networks = [vmap(lambda u: flatten(network.initialise(u)))(piece) for piece in uniforms.chunk(game.components, 1)]
+    equal_weights = [] if game.components == 1 else [uniforms.new_zeros(len(keys), game.components)]
+    return torch.cat([*networks, *equal_weights], 1)
 
 
 def draw(game: Game, keys: Tensor, steps: range, *, dtype: torch.dtype) -> Tensors:
     """All random numbers of some steps: tensors of shape (c, steps, updates in the step, b, ...)."""
     task, batch = game.task, game.task.batch
-    shape = (len(keys), len(steps), game.n_critic, batch, -1)
 
     def numbers(kind: Callable[..., Tensor], role: Role, updates: int, each: int) -> Tensor:
-        return kind(keys, role=role, steps=steps, updates=updates, count=batch * each)
+        shape = (len(keys), len(steps), updates, batch, each)
+        if not each:
+            return torch.empty(shape, device=keys.device)
+        return kind(keys, role=role, steps=steps, updates=updates, count=batch * each).view(shape)
 
-    noise = noise_width(game)
-    return {
-        "real": task.sample(numbers(uniform, Role.DATA, game.n_critic, task.draws).view(shape)).to(dtype),
-        "latent_d": numbers(normal, Role.LATENT_D, game.n_critic, task.latent).view(shape).to(dtype),
-        "noise": (
-            numbers(uniform, Role.PENALTY, game.n_critic, noise).view(shape)
-            if noise
-            else torch.empty((*shape[:-1], 0), device=keys.device)
-        ).to(dtype),
-        "latent_g": numbers(normal, Role.LATENT_G, 1, task.latent).view(len(keys), len(steps), 1, batch, -1).to(dtype),
-    }
-
-
-def noise_width(game: Game) -> int:
-    """Uniform numbers that the method's penalty needs per sample."""
-    penalty = game.method.penalty_entry
-    return penalty.draws(game.task.data_width) if penalty else 0
+    found: Tensors = {}
+    for player, updates, data, latent, noise, width in (
+        ("d", game.n_critic, Role.DATA, Role.LATENT_D, Role.PENALTY, game.noise_draws),
+        ("g", 1, Role.DATA_G, Role.LATENT_G, Role.NOISE_G, game.noise_draws_g),
+    ):
+        found[f"latent_{player}"] = numbers(normal, latent, updates, task.latent).to(dtype)
+        found[f"noise_{player}"] = numbers(uniform, noise, updates, width).to(dtype)
+        if player == "g" and not game.generator_sees_real:
+            found["real_g"] = torch.empty((len(keys), len(steps), 1, 0), device=keys.device, dtype=dtype)
+            continue
+        uniforms = numbers(uniform, data, updates, task.draws)
+        found[f"real_{player}"] = task.sample(uniforms).to(dtype)
+        if game.method.loss_entry.supervised and task.label:
+            found[f"label_{player}"] = task.label(uniforms)
+    return found
 
 
 def numbers_per_step(game: Game) -> int:
     """Random numbers that one trial needs for one generator step."""
     task = game.task
-    return task.batch * (game.n_critic * (task.draws + task.latent + noise_width(game)) + task.latent)
+    of_discriminator = task.draws + task.latent + game.noise_draws
+    of_generator = task.latent + game.noise_draws_g + (task.draws if game.generator_sees_real else 0)
+    return task.batch * (game.n_critic * of_discriminator + of_generator)
 
 
 def blocks(steps: range, numbers: int, device: str) -> Iterator[range]:
@@ -189,35 +226,40 @@ def blocks(steps: range, numbers: int, device: str) -> Iterator[range]:
 
 
 @torch.no_grad()
-def evaluate(task: Task, state: PackState, keys: Tensor) -> Evaluation:
+def evaluate(game: Game, state: PackState, keys: Tensor) -> Evaluation:
     """Measure every slot now, on draws that belong to this evaluation."""
-    index = len(state.evaluations)
-    theta = vmap(lambda flat: split(flat, task.generator.shapes))(state.tensors["theta"])
-    latent = normal(
-        keys,
-        role=Role.EVALUATION,
-        steps=range(index, index + 1),
-        updates=1,
-        count=task.evaluation_samples * task.latent,
-    ).view(len(keys), task.evaluation_samples, task.latent)
-    fake = vmap(task.generator.apply)(theta, latent.to(state.tensors["theta"].dtype))
-    values = task.evaluate(theta, fake)
-    values |= {name: state.tensors[name] for name in CARRIED if name not in TRAINED}
+    task, tensors, index = game.task, state.tensors, len(state.evaluations)
+    theta = tensors.get("theta_average", tensors["theta"])
+    now, count = range(index, index + 1), task.evaluation_samples
+    latent = normal(keys, role=Role.EVALUATION, steps=now, updates=1, count=count * task.latent)
+    latent = latent.view(len(keys), count, task.latent).to(theta.dtype)
+    fixed = {name: tensors[name] for name in ("reference",) if name in tensors}
+    one = vmap(lambda fixed, theta, latent: generate(game, fixed, theta, latent))
+    if game.components == 1:
+        fake = one(fixed, theta, latent)
+        parameters = vmap(lambda flat: split(flat, game.generator.shapes))(theta)
+    else:
+        choices = uniform(keys, role=Role.MIXTURE, steps=now, updates=1, count=count)[:, 0, 0].to(theta.dtype)
+        networks, weights = vmap(components)(theta)
+        member = vmap(mixture_choice)(weights, choices)
+        each = torch.stack([one(fixed, network, latent) for network in networks])
+        fake = torch.einsum("cnt,tcnd->cnd", member, each)
+        parameters = {}
+    values = task.evaluate(parameters, fake) | {name: tensors[name] for name in MEASURED}
     return Evaluation(state.step, {name: value.double().cpu().numpy() for name, value in values.items()})
 
 
 def _hyperparameters(slots: Sequence[Trial], *, device: str, dtype: torch.dtype) -> Tensors:
     """Each numeric hyperparameter as a tensor (c,); zero where a method has none, where it is not read."""
     rows = [asdict(trial.hyperparameters) for trial in slots]
-    names = [name for name in rows[0] if name not in ("optimiser", "n_critic")]
     return {
         name: torch.tensor([row[name] or 0.0 for row in rows], dtype=torch.float64, device=device).to(dtype)
-        for name in names
+        for name in NUMBERS
     }
 
 
-def _count(number: int, device: str, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(float(number), dtype=dtype, device=device)
+def _scalar(number: float, device: str, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(number, dtype=dtype, device=device)
 
 
 def _structure_key(trial: Trial) -> tuple[str, str, str, int]:
@@ -229,21 +271,38 @@ def _game(trial: Trial) -> Game:
     return Game(get_task(task), parse_method(method), OPTIMISERS[optimiser], n_critic)
 
 
-Program = tuple[Callable[[Tensors], Tensors], Callable[[Tensors], Tensors]]
+def example_of(game: Game, capacity: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Tensors:
+    """Tensors that the updates of a pack take, of the right shapes and some values."""
+    keys = torch.zeros(capacity, 2, dtype=torch.int64, device=device)
+    constants = dict.fromkeys(NUMBERS, torch.full((capacity,), 0.5, dtype=dtype, device=device))
+    example = start(game, keys, constants, dtype=dtype) | constants
+    example |= {name: drawn[:, 0, 0] for name, drawn in draw(game, keys, range(1), dtype=dtype).items()}
+    return example | dict.fromkeys(SHARED, _scalar(0.5, device, dtype))
+
+
+@dataclass(frozen=True)
+class Program:
+    """The updates of a pack: each player's, and both at once where the method moves them so."""
+
+    discriminator: Callable[[Tensors], Tensors]
+    generator: Callable[[Tensors], Tensors]
+    both: Callable[[Tensors], Tensors]
 
 
 @cache
 def _program(task: str, method: str, optimiser: str, capacity: int, device: str, dtype: torch.dtype) -> Program:
-    """The two updates of a pack, recorded once for each structure and process."""
+    """The updates of a pack, recorded once for each structure and process."""
     game = Game(get_task(task), parse_method(method), OPTIMISERS[optimiser], 1)
-    keys = torch.zeros(capacity, 2, dtype=torch.int64, device=device)
-    scalar = torch.ones(capacity, dtype=dtype, device=device)
-    names = ("lr_g", "lr_d", "beta1", "beta2", "penalty_weight", "clip", "noise_scale")
-    constants = dict.fromkeys(names, scalar / 2)
-    draws = draw(game, keys, range(1), dtype=dtype)
-    example = start(game, keys, constants, dtype=dtype) | constants | {"count": _count(1, device, dtype)}
-    example |= {"real": draws["real"][:, 0, 0], "noise": draws["noise"][:, 0, 0], "latent": draws["latent_d"][:, 0, 0]}
-    return (
-        vectorise(lambda trial: discriminator_update(game, trial), example),
-        vectorise(lambda trial: generator_update(game, trial), example),
+    example = example_of(game, capacity, device=device, dtype=dtype)
+
+    def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
+        return vectorise(lambda trial: update(game, trial), example)
+
+    def unused(_tensors: Tensors) -> Tensors:
+        raise RuntimeError(f"method {method!r} has no such update")
+
+    return Program(
+        recorded(discriminator_update),
+        unused if game.at_once else recorded(generator_update),
+        recorded(joint_update) if game.at_once else unused,
     )

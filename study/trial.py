@@ -25,6 +25,18 @@ class Hyperparameters:
     penalty_weight: float | None = None
     clip: float | None = None
     noise_scale: float | None = None
+    smoothing: float | None = None
+    instance_noise: float | None = None
+    history_weight: float | None = None
+    ema_decay: float | None = None
+    grad_clip: float | None = None
+    consensus_weight: float | None = None
+    mix_entropy: float | None = None
+
+    @property
+    def given(self) -> dict[str, float | str]:
+        """Those that are not None, so that a hyperparameter added later changes no id."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +92,7 @@ class Trial:
             {
                 "task": [self.task, self.task_version],
                 "method": self.method,
-                "hyperparameters": asdict(self.hyperparameters),
+                "hyperparameters": self.hyperparameters.given,
                 "budget": asdict(self.budget),
                 "key": self.key,
                 "engine_epoch": ENGINE_EPOCH,

@@ -14,11 +14,11 @@ from analysis import comparisons, summary
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.spaces import SPACES
 from study.losses import LOSSES
-from study.methods import TECHNIQUES
 from study.penalties import PENALTIES
 from study.schema import TABLES
 from study.spec import Sweep, parse_sweep, read_sweep
 from study.tasks.table import TASKS
+from study.techniques import TECHNIQUES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")))

@@ -45,6 +45,8 @@ class Task:
         discriminator: Maps (b, d) to logits (b, 1).
         draws: Uniform numbers consumed by one real sample.
         sample: Maps uniforms of shape (..., draws) in (0, 1) to real training samples (..., d).
+        label: Maps the same uniforms to the samples' classes (...,), int64; None where the data have none.
+        classes: Number of classes; 1 where the data have none.
         metrics: Names of the values that `evaluate` returns, each naming its protocol, in column order.
         primary: The metric that decides, lower is better.
         evaluation_samples: Generated samples that an evaluation looks at; 0 if it looks at parameters alone.
@@ -66,6 +68,8 @@ class Task:
     discriminator: Network
     draws: int
     sample: Callable[[Tensor], Tensor]
+    label: Callable[[Tensor], Tensor] | None = None
+    classes: int = 1
     metrics: tuple[str, ...]
     primary: str
     evaluation_samples: int

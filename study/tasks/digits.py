@@ -70,8 +70,17 @@ def references() -> References:
 def sample(uniforms: Tensor) -> Tensor:
     """Training images (..., 64), drawn with replacement by uniforms (..., 1)."""
     images = digits_data.load().train.images.to(uniforms.device)
-    index = (uniforms[..., 0] * len(images)).long().clamp(max=len(images) - 1)
-    return images[index]
+    return images[_index(uniforms, len(images))]
+
+
+def label(uniforms: Tensor) -> Tensor:
+    """The digits (...,) that `sample` draws by the same uniforms (..., 1)."""
+    labels = digits_data.load().train.labels.to(uniforms.device)
+    return labels[_index(uniforms, len(labels))]
+
+
+def _index(uniforms: Tensor, count: int) -> Tensor:
+    return (uniforms[..., 0] * count).long().clamp(max=count - 1)
 
 
 def evaluate(parameters: Parameters, samples: Tensor) -> dict[str, Tensor]:
@@ -106,6 +115,8 @@ def digits() -> Task:
         discriminator=mlp([64, 64, 64, 1]),
         draws=1,
         sample=sample,
+        label=label,
+        classes=10,
         metrics=("fd_digitsnet_logits_n2048", "fd_pixels_n2048", "diversity_n512", "novelty_n512"),
         primary="fd_digitsnet_logits_n2048",
         evaluation_samples=SAMPLES,

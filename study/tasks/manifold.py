@@ -8,6 +8,7 @@ a Gaussian and its distance to the data has a closed form.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
@@ -65,7 +66,7 @@ def affine_generator(d: int) -> Network:
             "bias0": START_DISTANCE * start[:, k].to(uniform.dtype),
         }
 
-    return Network(shapes=network.shapes, initialise=initialise, apply=network.apply)
+    return replace(network, initialise=initialise)
 
 
 def sample(uniforms: Tensor, *, d: int) -> Tensor:

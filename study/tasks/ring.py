@@ -39,9 +39,13 @@ def centres() -> Tensor:
 
 def sample(uniforms: Tensor) -> Tensor:
     """Real samples (..., 2) for uniforms (..., 3): the first chooses the mode, the others make the noise."""
-    mode = (uniforms[..., 0] * MODES).long().clamp(max=MODES - 1)
-    means = centres().to(uniforms.device, uniforms.dtype)[mode]
+    means = centres().to(uniforms.device, uniforms.dtype)[label(uniforms)]
     return torch.add(means, torch.mul(torch.special.ndtri(uniforms[..., 1:]), SD))
+
+
+def label(uniforms: Tensor) -> Tensor:
+    """The modes (...,) that `sample` chooses by the same uniforms."""
+    return (uniforms[..., 0] * MODES).long().clamp(max=MODES - 1)
 
 
 def evaluate(parameters: Parameters, samples: Tensor) -> dict[str, Tensor]:
@@ -77,6 +81,8 @@ def ring8() -> Task:
         discriminator=mlp([2, 64, 64, 1]),
         draws=3,
         sample=sample,
+        label=label,
+        classes=MODES,
         metrics=("w2sq_by_modes_n4096", "w2sq_n256", "modes_n4096", "high_quality_n4096", "variance_ratio_n4096"),
         primary="w2sq_by_modes_n4096",
         evaluation_samples=2 * SAMPLES,

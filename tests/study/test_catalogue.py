@@ -4,23 +4,35 @@ from search_spaces.spaces import SPACES
 from study.catalogue import method_page, methods_list, space_page, spaces_list, task_page, tasks_list
 from study.errors import UserError
 from study.losses import LOSSES
-from study.methods import TECHNIQUES
 from study.penalties import PENALTIES
 from study.tasks.table import TASKS, get_task
+from study.techniques import TECHNIQUES
 
 
 def test_every_part_of_a_method_is_listed_with_its_formula_and_source():
     entries = {entry["name"]: entry for entry in methods_list()}
-    assert set(entries) == {*LOSSES, *(f"+{name}" for name in (*PENALTIES, *TECHNIQUES))}
+    assert set(entries) == {*LOSSES, *(f"+{name}" for name in (*PENALTIES, *TECHNIQUES)), "lr_d_ratio"}
     assert all(entry["formula"] and entry["source"] for entry in entries.values())
 
 
-def test_a_method_is_its_parts_and_the_numbers_it_adds():
-    *parts, added = method_page("wgan+gp1")
-    assert [entry["name"] for entry in parts] == ["wgan", "+gp1"]
-    assert added["penalty_weight"].startswith("10 published")
-    assert [entry["name"] for entry in method_page("ns")] == ["ns"]
-    assert method_page("wgan+clip")[-1]["clip"].startswith("0.01 published")
+@pytest.mark.parametrize("name", [*LOSSES, *PENALTIES, *TECHNIQUES])
+def test_every_part_has_a_page_with_its_pitfalls(name):
+    (page,) = method_page(name)
+    assert page["name"].removeprefix("+") == name
+    assert page["formula"]
+    assert page["pitfalls"]
+    assert page["source"]
+    if name in PENALTIES:
+        assert page["evaluated at"]
+        assert page["weight convention"]
+
+
+def test_a_method_is_its_parts_with_the_numbers_they_add():
+    assert [entry["name"] for entry in method_page("wgan+gp1+ema")] == ["wgan", "+gp1", "+ema"]
+    assert method_page("ns+gp1")[1]["adds"][0].startswith("penalty_weight = 10: ")
+    assert [entry["name"] for entry in method_page("rpgan+r1+r2")] == ["rpgan", "+r1+r2"]
+    assert method_page("wgan+clip")[-1]["adds"][0].startswith("clip = 0.01: ")
+    assert method_page("+dragan") == method_page("dragan")
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -59,7 +71,7 @@ def test_a_range_is_printed_in_words():
     [
         (space_page, "lucic", "unknown space 'lucic': choose from lucic_wide, "),
         (task_page, "ring", "unknown task 'ring': choose from ring8, "),
-        (method_page, "wgan", "method 'wgan' needs a device that bounds"),
+        (method_page, "wgan+ema", "method 'wgan\\+ema': needs a device that bounds"),
     ],
 )
 def test_an_unknown_name_lists_what_exists(page, name, sentence):

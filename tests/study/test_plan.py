@@ -77,8 +77,6 @@ def test_the_recipe_of_ids_keys_and_configurations_stays_what_it_was(tiny, copy,
         "optimiser": "adam",
         "n_critic": 1,
         "penalty_weight": 10.0,
-        "clip": None,
-        "noise_scale": None,
     }
     content = {
         "task": ["manifold-d2", get_task("manifold-d2").version],
@@ -451,3 +449,19 @@ def test_a_product_of_rates_beyond_the_numbers_is_refused():
     sweep = variant_sweep(space={"override": {"lr": 1e300, "lr_d_ratio": 1e300}}, variant={"a": {"beta1": 0.1}})
     with pytest.raises(UserError, match=r"lr = 1e\+300 times lr_d_ratio = 1e\+300"):
         expand(sweep)
+
+
+# A method that a task has no use for
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        ("ns+vbn", "ns+vbn on manifold-d2: vbn normalises hidden layers, and the generator has none"),
+        ("ns+mix", "ns+mix on manifold-d2: the task measures a generator's parameters, and mix has several"),
+    ],
+)
+def test_a_method_that_the_task_cannot_use_is_refused(tiny, method, sentence):
+    with pytest.raises(UserError) as caught:
+        expand(tiny(methods=["ns", method]))
+    assert str(caught.value) == sentence

@@ -7,8 +7,9 @@ from study import records, schema
 from study.errors import UserError
 from study.plan import expand, pack
 from study.records import history_rows, metric_columns, oom_rows, plan_rows, tail_median, trial_from_row, trial_rows
+from study.step import MEASURED
 from study.store import build_table
-from study.train import CARRIED, TRAINED, Evaluation, PackState
+from study.train import Evaluation, PackState
 
 METRICS = ("w2sq", "distance_sq", "spread")
 
@@ -31,7 +32,7 @@ def trained(primary, *, selection=None, sound=None):
     for i in range(count):
         step = 6 * (i + 1) // count
         last = np.full(slots, float(step)) if sound is None else np.minimum(step, np.array(sound, dtype=float))
-        values = {name: np.ones(slots) for name in CARRIED if name not in TRAINED}
+        values = {name: np.ones(slots) for name in MEASURED}
         values |= dict.fromkeys(METRICS, primary[:, i]) | {"selection": selection[:, i]}
         evaluations.append(Evaluation(step, values | {"sound_d": 2 * last, "sound_g": last}))
     return PackState({}, step=6, evaluations=evaluations, seconds=3.0)

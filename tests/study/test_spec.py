@@ -91,8 +91,8 @@ LINES = [
     ("execution.pakc = 1", "unknown key 'execution.pakc': did you mean 'pack'? known here are device, pack, workers"),
     ("space.overide.lr = 1", "unknown key 'space.overide': did you mean 'override'? known here are override, preset"),
     # unknown names, nearest first
-    ('methods = ["nss"]', "unknown loss in method 'nss': 'nss': choose from ns, mm, wgan"),
-    ('methods = ["ns+gp2"]', "unknown part in method 'ns+gp2': 'gp2': choose from gp1, gp0, clip, dragan, r1"),
+    ('methods = ["nss"]', "unknown loss in method 'nss': 'nss': choose from ns, ssl, hinge, "),
+    ('methods = ["ns+gp2"]', "unknown part in method 'ns+gp2': 'gp2': choose from gp1, gp0, r2, "),
     ('tasks = ["digit"]', "unknown task 'digit': choose from digits, "),
     ('space.preset = "narow"', "unknown space.preset 'narow': choose from narrow, "),
     ("space.override.lrr = 1", "unknown hyperparameter in space.override: 'lrr': choose from lr, lr_d_ratio, "),
@@ -111,8 +111,31 @@ LINES = [
     ('methods = ["ns", "mm", "ns"]', "methods names 'ns' twice"),
     (
         'methods = ["wgan"]',
-        "method 'wgan' needs a device that bounds the discriminator's slope: choose from wgan+clip,",
+        "method 'wgan': needs a device that bounds the discriminator's slope: choose from wgan+clip,",
     ),
+    (
+        'methods = ["wgan+gp1+smooth"]',
+        "method 'wgan+gp1+smooth': label smoothing moves the target of a cross-entropy, and wgan has no targets: use "
+        "it with mm, ns",
+    ),
+    (
+        'methods = ["wgan+gp0-prob"]',
+        "method 'wgan+gp0-prob': gp0-prob acts on the discriminator's probability, and wgan has none",
+    ),
+    (
+        'methods = ["ns+witness"]',
+        "method 'ns+witness': witness is for mmd-rbf, mmd-rq, mmd-energy: ns has no witness function",
+    ),
+    (
+        'methods = ["ns+gp1+minibatch"]',
+        "method 'ns+gp1+minibatch': minibatch discrimination lets samples see each other, as batch normalisation "
+        "would, and gp1 takes the gradient of each sample by itself",
+    ),
+    ('methods = ["ns+ema+average"]', "method 'ns+ema+average': ema and average do not go together: each decides which"),
+    ('methods = ["ns+fm+fm-l1"]', "fm and fm-l1 do not go together: each replaces the generator's loss"),
+    ('methods = ["ns+simultaneous+optimistic"]', "simultaneous and optimistic do not go together: "),
+    ('methods = ["ns+r2+r1"]', "method 'ns+r2+r1': its parts have one order, write 'ns+r1+r2'"),
+    ('methods = ["ns+ema+sn"]', "method 'ns+ema+sn': its parts have one order, write 'ns+sn+ema'"),
     ('methods = ["ns+gp1+r1"]', "method 'ns+gp1+r1' has 2 penalties, gp1 and r1: at most one goes"),
     ('methods = ["ns+gp1+gp1"]', "method 'ns+gp1+gp1' names a part twice"),
     ('tasks = ["ring8", "ring8"]', "tasks names 'ring8' twice"),

@@ -31,7 +31,7 @@ def test_the_id_is_the_hash_of_the_documented_content():
     text = (
         '{"budget":{"evaluations":5,"steps":100,"unit":"generator_steps"},"engine_epoch":'
         f'{ENGINE_EPOCH},"hyperparameters":'
-        '{"beta1":0.5,"beta2":0.999,"clip":null,"lr_d":0.004,"lr_g":0.001,"n_critic":2,"noise_scale":null,'
+        '{"beta1":0.5,"beta2":0.999,"lr_d":0.004,"lr_g":0.001,"n_critic":2,'
         '"optimiser":"adam","penalty_weight":10.0},"key":"0123456789abcdef","method":"ns+gp1",'
         '"task":["manifold-d2",1]}'
     )
