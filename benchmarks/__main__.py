@@ -6,10 +6,16 @@ import argparse
 import os
 import sys
 
-from benchmarks import engine, memory, results, sweep
+from benchmarks import engine, memory, methods, results, sweep
 from benchmarks.record import write
 
-BENCHMARKS = {"engine": engine.run, "results": results.run, "memory": memory.run, "sweep": sweep.run}
+BENCHMARKS = {
+    "engine": engine.run,
+    "methods": methods.run,
+    "results": results.run,
+    "memory": memory.run,
+    "sweep": sweep.run,
+}
 
 
 def main() -> None:

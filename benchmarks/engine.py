@@ -28,7 +28,7 @@ from study.spec import parse_sweep
 from study.step import Game, Tensors, discriminator_update, generator_update, vectorise
 from study.tasks.ring import ring8
 from study.tasks.table import TASKS
-from study.train import PackState, blocks, draw, numbers_per_step, start, train
+from study.train import PackState, blocks, draw, example_of, numbers_per_step, train
 from study.trial import Trial
 
 CAPACITIES = (1, 4, 8, 16, 32, 64, 128, 256)
@@ -187,12 +187,8 @@ def dissect(capacity: int, *, repeats: int) -> dict[str, Any]:
     game = Game(SILENT, parse_method(METHOD), OPTIMISERS["adam"], 1)
     keys = key_words([trial.key for trial in trials(capacity, steps=1, evaluations=1)])
     ones = torch.ones(capacity)
-    names = ("lr_g", "lr_d", "beta1", "beta2", "penalty_weight", "clip", "noise_scale")
-    constants = dict.fromkeys(names, ones * 1e-3)
     block = next(blocks(range(10_000), numbers_per_step(game) * capacity, "cpu"))
-    example = start(game, keys, constants, dtype=torch.float32) | constants | {"count": torch.tensor(1.0)}
-    draws = draw(game, keys, block, dtype=torch.float32)
-    example |= {"real": draws["real"][:, 0, 0], "noise": draws["noise"][:, 0, 0], "latent": draws["latent_d"][:, 0, 0]}
+    example = example_of(game, capacity)
     updates = {
         "discriminator update": vectorise(lambda trial: discriminator_update(game, trial), example),
         "generator update": vectorise(lambda trial: generator_update(game, trial), example),
