@@ -235,7 +235,7 @@ LOSSES: dict[str, Loss] = {
         source="Salimans et al. 2016, semi-supervised learning, with the 1/2 of the authors' code",
         pitfalls=(
             "K logits, not K + 1: l_{K+1} is fixed at 0. The authors train the generator by feature matching instead. "
-            "The paper's loss has no 1/2."
+            "The paper's loss has no 1/2. Every real sample of the batch counts as labelled, if the task has labels."
         ),
     ),
 }

@@ -148,9 +148,9 @@ class Critic:
             self.parameters = spectrally_normalised(self.parameters, vectors)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs (b, k) for samples (b, d), or (b,) where k is 1, so that no (b,) ever meets a (b, 1)."""
+        """Outputs (b, k) for samples (b, d), or (b,) for a loss of logits: no (b,) ever meets a (b, 1)."""
         outputs = self.game.discriminator.apply(self.parameters, x)
-        return outputs.squeeze(-1) if self.game.outputs == 1 else outputs
+        return outputs.squeeze(-1) if self.game.method.loss_entry.outputs == 1 else outputs
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs on two batches: in one pass, unless samples of a batch see each other."""

@@ -224,3 +224,12 @@ def test_the_table_says_what_the_comparisons_say(build):
         assert row["family"] == ("confirmatory" if comparison.confirmatory else "exploratory")
     assert not set(rows.columns) - set(comparisons.COLUMNS)
     assert isinstance(rows, pd.DataFrame)
+
+
+@pytest.mark.parametrize(("count", "pairs"), [(12, 66), (13, 12)])
+def test_of_many_methods_only_those_against_the_first_are_explored(ended, count, pairs):
+    results = ended({f"m{i:02}": [1.0, 2.0 + i] for i in range(count)}, facts=FACTS, replicates=1, points=2)
+    found = compare_all(results)
+    assert len(found) == pairs
+    if count > 12:
+        assert {comparison.first for comparison in found} == {"m00"}
