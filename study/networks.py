@@ -44,7 +44,8 @@ class Network:
         features: Maps the same to the activations (b, width) of the hidden layers, first to last. The similarities
             that minibatch discrimination appends to the last of them are not among them.
         rebuild: Gives the same network with changes: `outputs` (int, the width of the last layer), `minibatch` and
-            `virtual_batch` (bool, as in `mlp`); what is not named stays.
+            `virtual_batch` (bool, as in `mlp`); what is not named stays. ValueError where there is no such form.
+        hidden: Number of hidden layers.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -52,6 +53,7 @@ class Network:
     apply: Callable[[Parameters, Tensor], Tensor]
     features: Callable[[Parameters, Tensor], tuple[Tensor, ...]] = _no_features
     rebuild: Callable[..., Network] = _no_rebuild
+    hidden: int = 0
 
     @property
     def size(self) -> int:
@@ -144,7 +146,7 @@ def mlp(
         changed = (*sizes[:-1], sizes[-1] if outputs is None else outputs)
         return mlp(changed, hidden=hidden, output=output, minibatch=minibatch, virtual_batch=virtual_batch)
 
-    return Network(shapes=shapes, initialise=initialise, apply=apply, features=features, rebuild=rebuild)
+    return Network(shapes=shapes, initialise=initialise, apply=apply, features=features, rebuild=rebuild, hidden=last)
 
 
 def _parts(

@@ -27,6 +27,7 @@ from study.errors import UserError
 from study.methods import Method, parse_method
 from study.prng import root_key
 from study.spec import Sweep
+from study.tasks.base import Task
 from study.tasks.table import get_task
 from study.trial import Budget, Hyperparameters, Trial, digest, rounded, shared_config
 
@@ -98,12 +99,27 @@ def _refuse_misfits(sweep: Sweep) -> None:
     for task in map(get_task, sweep.tasks):
         for label in sweep.methods:
             method = parse_method(sweep.split_method(label)[0])
-            if method.has("vbn") and task.generator.rebuild(virtual_batch=True).shapes == task.generator.shapes:
-                raise UserError(f"{label} on {task.name}: vbn normalises hidden layers, and the generator has none")
-            if method.has("mix") and not task.evaluation_samples:
-                raise UserError(
-                    f"{label} on {task.name}: the task measures a generator's parameters, and mix has several"
-                )
+            fault = _misfit(task, method)
+            if fault:
+                raise UserError(f"{label} on {task.name}: {fault}")
+
+
+def _misfit(task: Task, method: Method) -> str | None:
+    """Why a method cannot be trained on a task, or None."""
+    if method.has("vbn") and not task.generator.hidden:
+        return "vbn normalises hidden layers, and the generator has none"
+    if method.has("fm", "fm-l1", "fm-first") and not task.discriminator.hidden:
+        return "feature matching looks at hidden layers, and the discriminator has none"
+    if method.has("sn") and task.discriminator.size == 1:
+        return "sn leaves a discriminator of one weight nothing but its sign"
+    if method.has("mix") and not task.evaluation_samples:
+        return "the task measures a generator's parameters, and mix has several"
+    if method.loss_entry.outputs != 1 or method.has("minibatch"):
+        try:
+            task.discriminator.rebuild(outputs=2, minibatch=method.has("minibatch"))
+        except ValueError:
+            return "the method needs a discriminator of another form than the task's, which comes in one only"
+    return None
 
 
 def _refuse_short_budgets(trials: Iterable[Trial]) -> None:

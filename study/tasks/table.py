@@ -8,10 +8,12 @@ from collections.abc import Callable
 from study.errors import unknown
 from study.tasks.base import Task
 from study.tasks.digits import digits
+from study.tasks.dirac import dirac
 from study.tasks.manifold import manifold
 from study.tasks.ring import ring8
 
 TASKS: dict[str, Callable[[], Task]] = {
+    "dirac": functools.cache(dirac),
     **{f"manifold-d{d}": functools.cache(functools.partial(manifold, d)) for d in (2, 8, 32, 64)},
     "ring8": functools.cache(ring8),
     "digits": functools.cache(digits),

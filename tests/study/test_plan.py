@@ -455,13 +455,21 @@ def test_a_product_of_rates_beyond_the_numbers_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("method", "sentence"),
+    ("task", "method", "sentence"),
     [
-        ("ns+vbn", "ns+vbn on manifold-d2: vbn normalises hidden layers, and the generator has none"),
-        ("ns+mix", "ns+mix on manifold-d2: the task measures a generator's parameters, and mix has several"),
+        ("manifold-d2", "ns+vbn", "vbn normalises hidden layers, and the generator has none"),
+        ("manifold-d2", "ns+mix", "the task measures a generator's parameters, and mix has several"),
+        ("dirac", "ns+sn", "sn leaves a discriminator of one weight nothing but its sign"),
+        ("dirac", "ns+fm", "feature matching looks at hidden layers, and the discriminator has none"),
+        (
+            "dirac",
+            "mmd-rbf",
+            "the method needs a discriminator of another form than the task's, which comes in one only",
+        ),
+        ("dirac", "ns+minibatch", "the method needs a discriminator of another form than the task's, which comes in"),
     ],
 )
-def test_a_method_that_the_task_cannot_use_is_refused(tiny, method, sentence):
+def test_a_method_that_the_task_cannot_use_is_refused(tiny, task, method, sentence):
     with pytest.raises(UserError) as caught:
-        expand(tiny(methods=["ns", method]))
-    assert str(caught.value) == sentence
+        expand(tiny(tasks=[task], methods=["ns", method]))
+    assert str(caught.value).startswith(f"{method} on {task}: {sentence}")
