@@ -20,12 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.plain import PlainGan
 from benchmarks.record import Found, Line
 from study.capacity import CPU_CAPACITY
+from study.game import Game
 from study.methods import parse_method
 from study.optimisers import OPTIMISERS
 from study.plan import expand
 from study.prng import key_words
 from study.spec import parse_sweep
-from study.step import Game, Tensors, discriminator_update, generator_update, vectorise
+from study.step import Tensors, discriminator_update, generator_update, vectorise
 from study.tasks.ring import ring8
 from study.tasks.table import TASKS
 from study.train import PackState, blocks, draw, example_of, numbers_per_step, train

@@ -93,7 +93,7 @@ def power_iterate(parameters: Mapping[str, Tensor], u: Mapping[str, Tensor]) -> 
     updated = {}
     for name, old in u.items():
         matrix = _matrix(parameters[name].detach())
-        new = matrix @ _direction(matrix.T @ old.detach())
+        new = _times(matrix, _direction(_times(matrix.T, old.detach())))
         # a vector that became zero would stay zero
         updated[name] = torch.where(torch.linalg.vector_norm(new) > TINY, _direction(new), old.detach())
     return updated
@@ -110,9 +110,14 @@ def spectrally_normalised(parameters: Mapping[str, Tensor], u: Mapping[str, Tens
 
 def _normalised(weight: Tensor, u: Tensor) -> Tensor:
     matrix, u = _matrix(weight), u.detach()
-    v = _direction(matrix.detach().T @ u)
-    sigma = u @ matrix @ v
+    v = _direction(_times(matrix.detach().T, u))
+    sigma = (u * _times(matrix, v)).sum()
     return weight / torch.where(sigma > TINY, sigma, torch.ones_like(sigma))
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    # not @: of one row, a mapped product's last bits depend on where in memory the slot begins
+    return (matrix * vector).sum(1)
 
 
 def _matrix(weight: Tensor) -> Tensor:

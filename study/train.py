@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import vmap
 
+from study.game import Game, components, generate
 from study.layers import mixture_choice, power_shapes, power_size, power_start
 from study.methods import parse_method
 from study.networks import Network, flatten, split
@@ -26,12 +27,9 @@ from study.prng import Role, key_words, normal, uniform
 from study.step import (
     MEASURED,
     SHARED,
-    Game,
     Tensors,
-    components,
     constrain,
     discriminator_update,
-    generate,
     generator_update,
     joint_update,
     vectorise,

@@ -8,7 +8,6 @@ a Gaussian and its distance to the data has a closed form.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
@@ -66,7 +65,7 @@ def affine_generator(d: int) -> Network:
             "bias0": START_DISTANCE * start[:, k].to(uniform.dtype),
         }
 
-    return replace(network, initialise=initialise)
+    return Network(shapes=network.shapes, initialise=initialise, apply=network.apply)
 
 
 def sample(uniforms: Tensor, *, d: int) -> Tensor:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.func import jacrev
 
+from study.game import Game
 from study.methods import parse_method
 from study.optimisers import OPTIMISERS
-from study.step import MEASURED, Game, discriminator_update, generator_update, joint_update, vectorise
+from study.step import MEASURED, discriminator_update, generator_update, joint_update, vectorise
 from study.tasks.dirac import dirac
 from study.train import NUMBERS
 

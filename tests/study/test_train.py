@@ -12,6 +12,18 @@ from study.outcome import outcomes
 from study.train import schedule, train
 
 ANYTHING = ["ns+gp1", "wgan+gp1", "ns", "wgan+clip", "ns+dragan", "mm", "ns+r1", "wgan+gp0"]
+ANYTHING_BUT_AFFINE = [
+    "ns+mix",
+    "ssl+sn",
+    "mmd-rbf",
+    "ns+vbn",
+    "ns+consensus",
+    "wgan+gp1+extragradient",
+    "ns+noise",
+    "rpgan+r1+r2+optimistic+ema",
+    "hinge+sn",
+    "hinge+minibatch+history",
+]
 
 
 def bits(state, slot):
@@ -23,18 +35,29 @@ def bits(state, slot):
 
 @pytest.mark.parametrize("method", ANYTHING)
 def test_neighbours_position_threads_and_blocks_change_no_bit(small_pack, method, monkeypatch):
-    pack = small_pack(method=method, points=8, capacity=8, steps=40)
-    reference = train(pack.trials, capacity=8)
-    turned = train(pack.trials[::-1], capacity=8)
-    alone = train(pack.trials[5:6], capacity=8)
+    no_bit_changes(small_pack(method=method, points=8, capacity=8, steps=20), monkeypatch)
+
+
+@pytest.mark.parametrize("method", ANYTHING_BUT_AFFINE)
+def test_nor_do_they_where_more_is_carried_along(small_pack, method, monkeypatch):
+    no_bit_changes(small_pack("ring8", method, points=4, capacity=4, steps=5, evaluations=2), monkeypatch)
+
+
+def no_bit_changes(pack, monkeypatch):
+    trials, capacity = pack.trials, pack.capacity
+    one, some = capacity // 2 + 1, slice(1, capacity - 1)
+    reference = train(trials, capacity=capacity)
+    turned = train(trials[::-1], capacity=capacity)
+    alone = train(trials[one : one + 1], capacity=capacity)
     torch.set_num_threads(2)
-    threaded = train(pack.trials[2:7], capacity=8)
+    threaded = train(trials[some], capacity=capacity)
+    torch.set_num_threads(1)
     monkeypatch.setitem(module.DRAWS_AT_ONCE, "cpu", 1)
-    blocked = train(pack.trials, capacity=8)
-    for slot in range(8):
-        assert bits(reference, slot) == bits(turned, 7 - slot) == bits(blocked, slot)
-    assert bits(reference, 5) == bits(alone, 0)
-    assert bits(reference, 2) == bits(threaded, 0)
+    blocked = train(trials, capacity=capacity)
+    for slot in range(capacity):
+        assert bits(reference, slot) == bits(turned, capacity - 1 - slot) == bits(blocked, slot)
+    assert bits(reference, one) == bits(alone, 0)
+    assert bits(reference, 1) == bits(threaded, 0)
     assert bits(reference, 0) != bits(reference, 1)
 
 
@@ -51,15 +74,26 @@ def test_methods_of_one_configuration_start_alike_and_see_the_same_data(small_pa
     assert {trial.trial_id for trial in one.trials}.isdisjoint(trial.trial_id for trial in other.trials)
 
 
-def test_resuming_from_any_checkpoint_changes_no_bit(small_pack):
-    pack = small_pack(points=4, capacity=4, steps=20, evaluations=4)
-    saved = []
-    whole = train(pack.trials, capacity=4, after_evaluation=lambda state: saved.append(checkpoint.to_bytes(state)))
+@pytest.mark.parametrize("method", ["ns+gp1", "ns+sn+ema", "ns+history+optimistic", "ns+noise+average"])
+def test_resuming_from_any_checkpoint_changes_no_bit(small_pack, method):
+    resumed_is_whole(small_pack(method=method, points=4, capacity=4, steps=20, evaluations=4))
+
+
+@pytest.mark.parametrize("method", ["wgan+sn+mix", "ns+history+vbn+extragradient"])
+def test_nor_does_it_with_several_or_normalised_generators(small_pack, method):
+    resumed_is_whole(small_pack("ring8", method, points=2, capacity=2, steps=4, evaluations=4))
+
+
+def resumed_is_whole(pack):
+    saved, slots, steps = [], range(pack.capacity), pack.trials[0].generator_steps
+    whole = train(
+        pack.trials, capacity=pack.capacity, after_evaluation=lambda state: saved.append(checkpoint.to_bytes(state))
+    )
     assert len(saved) == 4
     for data in saved:
-        resumed = train(pack.trials, capacity=4, state=checkpoint.from_bytes(data, device="cpu"))
-        assert [bits(resumed, slot) for slot in range(4)] == [bits(whole, slot) for slot in range(4)]
-        assert resumed.step == whole.step == 20
+        resumed = train(pack.trials, capacity=pack.capacity, state=checkpoint.from_bytes(data, device="cpu"))
+        assert [bits(resumed, slot) for slot in slots] == [bits(whole, slot) for slot in slots]
+        assert resumed.step == whole.step == steps
 
 
 def test_a_truncated_checkpoint_is_no_checkpoint(small_pack):
