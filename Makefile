@@ -33,8 +33,14 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
+# make bench runs all; make bench methods runs that one
+BENCHMARKS := engine methods results memory sweep
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(filter $(BENCHMARKS),$(MAKECMDGOALS))
+ifneq (,$(filter bench,$(MAKECMDGOALS)))
+.PHONY: $(BENCHMARKS)
+$(BENCHMARKS): ; @:
+endif
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

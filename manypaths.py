@@ -159,7 +159,8 @@ def report(run_directory: RunDir, json_: Json = False) -> None:
             {name: str(path) for name, path in written.items()} | {"figures": [str(path) for path in paths.figures]}
         )
         return
-    for label, path in (("report", paths.html), ("summary", paths.summary), *(("plot", path) for path in figures)):
+    tables = (("summary", paths.summary), ("comparisons", paths.comparisons))
+    for label, path in (("report", paths.html), *tables, *(("plot", path) for path in figures)):
         print(f"{label}: {path}")
 
 

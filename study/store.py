@@ -75,6 +75,8 @@ class RunDirectory:
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(f"cannot open the run directory {root}: {error}") from None
         self.local = isinstance(self._fs, fs.LocalFileSystem)
+        if self.local and Path(self._path).is_file():
+            raise UserError(f"{self._path} is a file: a run directory has to be a folder, or not to exist yet")
         self.root = self._path if self.local else str(root)
 
     def __str__(self) -> str:

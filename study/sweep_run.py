@@ -299,7 +299,9 @@ def replay(
 
     found = next((trial for trial in trials if trial.trial_id == trial_id), None)
     if found is None:
-        raise unknown("trial", trial_id, [trial.trial_id for trial in trials][:5])
+        raise UserError(
+            f"unknown trial {trial_id!r}: the column trial_id of {directory}/plan has the sweep's {len(trials)} ids"
+        )
     stored = next(
         (
             row

@@ -240,6 +240,7 @@ MISTAKES = [
     (("methods", "nss"), "unknown loss in method 'nss': 'nss': choose from ns, ssl, hinge, "),
     (("tasks", "ring"), "unknown task 'ring': choose from ring8,"),
     (("spaces", "lucic"), "unknown space 'lucic': choose from lucic_wide,"),
+    (("status", "a-file"), "a-file is a file: a run directory has to be a folder, or not to exist yet"),
     (("status", "gopher://x"), "cannot open the run directory gopher://x"),
 ]
 
@@ -248,6 +249,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
 def test_a_mistake_is_one_sentence_and_exit_code_2(cli, tmp_path, monkeypatch, arguments, sentence, json_):
     monkeypatch.chdir(tmp_path)
+    Path("a-file").touch()
     code, printed, words = cli(*arguments, *json_)
     assert (code, printed) == (2, "")
     assert words.startswith("error: ")

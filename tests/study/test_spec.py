@@ -146,6 +146,7 @@ LINES = [
     ('confirmatory = [["ns", "ns"]]', "confirmatory pair ['ns', 'ns'] compares a method with itself"),
     ('confirmatory = ["ns"]', 'confirmatory = ["ns"]: must be a list of pairs of methods'),
     # sizes
+    ("design.points = 2097152", "design.points = 2097152: input should be less than or equal to 1048576"),
     ("design.points = 12", "design.points = 12: a sobol design needs a power of two, e.g. 8 or 16"),
     ("design.points = 0", "design.points = 0: input should be greater than 0"),
     ("design.points = true", "design.points = true: input should be a valid integer"),
@@ -221,6 +222,14 @@ def test_a_file_that_is_no_sweep_file_is_refused(tmp_path, content, sentence):
         read_sweep(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_fault(tmp_path):
+    plain, marked = tmp_path / "plain.toml", tmp_path / "marked.toml"
+    plain.write_text(FILE, encoding="utf-8")
+    marked.write_text(FILE, encoding="utf-8-sig")
+    assert marked.read_bytes()[:3] == b"\xef\xbb\xbf"
+    assert read_sweep(marked) == read_sweep(plain)
 
 
 def test_a_missing_file_and_a_directory_are_refused(tmp_path):

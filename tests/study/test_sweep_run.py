@@ -380,7 +380,7 @@ def test_a_trial_without_a_row_is_trained_and_compared_with_nothing(root, tiny, 
 
 
 def test_an_unknown_trial_is_refused(root, tiny):
-    with pytest.raises(UserError, match="unknown trial 'abc': choose from "):
+    with pytest.raises(UserError, match="unknown trial 'abc': the column trial_id of "):
         replay(RunDirectory(root), tiny(), expand(tiny()), "abc")
 
 
