@@ -102,7 +102,7 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
         dimension=46, role="method", open_low=True, meaning="bound that discriminator weights are clipped to"
     ),
     "noise_scale": Hyperparameter(
-        dimension=0, role="method", meaning="perturbation of dragan in units of the batch's standard deviation"
+        dimension=0, role="method", meaning="perturbation of dragan and its kin, in the unit of the penalty's formula"
     ),
     "smoothing": Hyperparameter(
         dimension=1,

@@ -36,13 +36,14 @@ ONE_CENTRED = (
     "dragan-sym",
     "witness",
 )
-ZERO_CENTRED = ("gp0", "gp0-prob", "gp0-real")
+ZERO_CENTRED = ("gp0", "gp0-real")
 HALVED = ("r1", "r2", "r1+r2")
 
 
-def _weights(one_centred: Domain, zero_centred: Domain, halved: Domain) -> When:
+def _weights(one_centred: Domain, zero_centred: Domain, halved: Domain, on_probability: Domain) -> When:
     ranges = ((ONE_CENTRED, one_centred), (ZERO_CENTRED, zero_centred), (HALVED, halved))
     cases: dict[str, Domain] = {name: domain for names, domain in ranges for name in names}
+    cases["gp0-prob"] = on_probability  # a weight of 16 there is 1 on the logit
     return When(name="penalty", cases=cases, otherwise=one_centred)
 
 
@@ -66,7 +67,9 @@ SPACES: dict[str, Space] = {
             "beta1": Uniform(0.0, 1.0),
             "beta2": Fixed(0.999),
             "n_critic": Cross((1, 5)),
-            "penalty_weight": _weights(LogUniform(0.1, 100.0), LogUniform(0.01, 100.0), LogUniform(0.01, 100.0)),
+            "penalty_weight": _weights(
+                LogUniform(0.1, 100.0), LogUniform(0.01, 100.0), LogUniform(0.01, 100.0), LogUniform(1.0, 1000.0)
+            ),
             "clip": LogUniform(1e-3, 1.0),
             "noise_scale": LogUniform(0.05, 2.0),
             **TECHNIQUES,
@@ -89,9 +92,10 @@ SPACES: dict[str, Space] = {
             "beta1": Choice((0.0, 0.5)),
             "beta2": Choice((0.9, 0.99, 0.999)),
             "n_critic": Cross((1, 2, 5)),
-            "penalty_weight": _weights(LogUniform(1.0, 10.0), LogUniform(0.1, 10.0), LogUniform(0.1, 10.0)),
+            "penalty_weight": _weights(
+                LogUniform(1.0, 10.0), LogUniform(0.1, 10.0), LogUniform(0.1, 20.0), Choice((10.0, 100.0, 500.0))
+            ),
             "clip": LogUniform(1e-2, 1.0),
-            "noise_scale": Fixed(0.5),
         },
         sources={
             "lr": LUCIC_NARROW,
@@ -100,7 +104,6 @@ SPACES: dict[str, Space] = {
             "n_critic": OURS,
             "penalty_weight": LUCIC_NARROW + " for the one-centred; zero-centred and halved " + OURS,
             "clip": LUCIC_NARROW,
-            "noise_scale": "the DRAGAN authors' code",
         },
     ),
     "published_grid": Space(
@@ -110,9 +113,10 @@ SPACES: dict[str, Space] = {
             "beta1": Choice((0.0, 0.5, 0.9)),
             "beta2": Choice((0.9, 0.999)),
             "n_critic": Cross((1, 5)),
-            "penalty_weight": _weights(Choice((1.0, 10.0)), Choice((1.0, 10.0)), Choice((0.1, 1.0, 10.0))),
+            "penalty_weight": _weights(
+                Choice((1.0, 10.0)), Choice((1.0, 10.0)), Choice((0.1, 1.0, 20.0)), Fixed(100.0)
+            ),
             "clip": Choice((0.01, 0.1)),
-            "noise_scale": Fixed(0.5),
         },
         sources={
             "lr": "Miyato et al. 2018, settings A to F, section 4",
@@ -121,7 +125,6 @@ SPACES: dict[str, Space] = {
             "n_critic": "Miyato et al. 2018, settings A to F",
             "penalty_weight": OURS,
             "clip": "0.01 from Arjovsky, Chintala and Bottou 2017; 0.1 " + OURS,
-            "noise_scale": "the DRAGAN authors' code",
         },
     ),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from study.trial import Trial
 
 CPU_CAPACITY = 32
@@ -24,10 +26,29 @@ CPU_MILLISECONDS = {
 evaluation, in packs of CPU_CAPACITY; all draws included."""
 
 
+PART_COSTS = {
+    "mmd-rbf": 2.9,
+    "mmd-rq": 3.2,
+    "mmd-energy": 2.0,
+    "gradclip": 1.3,
+    "vbn": 1.6,
+    "extragradient": 1.9,
+    "consensus": 5.0,
+    "minibatch": 13.0,
+    "mix": 20.0,
+}
+"""What some parts of a method multiply the cost of a step by (`make bench methods`); all others by little."""
+
+
 def capacity_of(task: str, method: str, device: str) -> int:
     """Slots of a pack by task, method and kind of device; today's multilayer perceptrons need one number for all."""
     del task, method
     return CPU_CAPACITY if device == "cpu" else CUDA_CAPACITY
+
+
+def relative_cost(method: str) -> float:
+    """What the parts of a method multiply the cost of a step by."""
+    return math.prod(PART_COSTS.get(part, 1.0) for part in method.split("+"))
 
 
 def seconds_of(trial: Trial, capacity: int, device: str) -> float | None:
@@ -36,5 +57,5 @@ def seconds_of(trial: Trial, capacity: int, device: str) -> float | None:
         return None
     plain, penalised, generator, evaluation = CPU_MILLISECONDS[trial.task]
     discriminator = plain if trial.hyperparameters.penalty_weight is None else penalised
-    step = trial.hyperparameters.n_critic * discriminator + generator
+    step = (trial.hyperparameters.n_critic * discriminator + generator) * relative_cost(trial.method)
     return capacity * (trial.generator_steps * step + trial.budget.evaluations * evaluation) / 1000

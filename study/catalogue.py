@@ -30,6 +30,8 @@ def methods_list() -> list[Entry]:
 def method_page(name: str) -> list[Entry]:
     """One part in full, or a whole method: its parts, and the hyperparameters it adds with their published values."""
     part = name.removeprefix("+")
+    if part == TWO_TIME_SCALES["name"]:
+        return [TWO_TIME_SCALES]
     for table, page in ((LOSSES, _loss), (PENALTIES, _penalty), (TECHNIQUES, _technique)):
         if part in table:
             return [page(part)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,14 +25,7 @@ from study.networks import Network, split
 from study.optimisers import Update
 from study.penalties import POINTS, penalty_value
 from study.tasks.base import Task
-from study.techniques import MIXTURE
-
-FEATURE_MATCHING: dict[str, tuple[int, Literal["squared", "absolute"]]] = {
-    "fm": (-1, "squared"),
-    "fm-l1": (-1, "absolute"),
-    "fm-first": (0, "squared"),
-}
-"""Feature matching: which hidden layer of the discriminator, in which norm."""
+from study.techniques import FEATURE_MATCHING, MIXTURE
 
 
 @dataclass(frozen=True)
@@ -87,9 +79,14 @@ class Game:
         return POINTS[penalty.where].draws(self.task.data_width) if penalty else 0
 
     @property
+    def instance_draws(self) -> int:
+        """Uniform numbers per sample for the noise on real and on generated inputs."""
+        return 2 * self.task.data_width if self.method.has("noise") else 0
+
+    @property
     def noise_draws(self) -> int:
         """Uniform numbers per sample for everything: the penalty's points, then noise on real and generated samples."""
-        return self.penalty_draws + (2 * self.task.data_width if self.method.has("noise") else 0)
+        return self.penalty_draws + self.instance_draws
 
     @property
     def noise_draws_g(self) -> int:

@@ -31,10 +31,13 @@ def minibatch_similarity(m: Tensor) -> Tensor:
         Shape (n, B): sum over j != i of exp(-|m_i - m_j|_1) in each kernel. The paper's sum has the constant term j = i
         as well; the released code takes it out, as here.
     """
-    distance = (m[:, None] - m[None]).abs().sum(-1)
+    distance = torch.zeros((), dtype=m.dtype, device=m.device)
+    # one dimension after the other, samples last: C values for every pair at once do not fit a cache
+    for x in m.permute(2, 1, 0).unbind(0):
+        distance = distance + (x[:, :, None] - x[:, None, :]).abs()
     # masked, not subtracted: 1 + s - 1 rounds small similarities away
     others = 1 - torch.eye(len(m), dtype=m.dtype, device=m.device)
-    return (torch.exp(-distance) * others[..., None]).sum(1)
+    return (torch.exp(-distance) * others).sum(-1).T
 
 
 def batch_norm_self(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ def batch_norm_self(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
 
 
 def virtual_batch_norm(x: Tensor, reference: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    """Normalise each sample by the statistics of a reference batch and itself (Salimans et al. 2016, section 3.4).
+    """Normalise each sample by the statistics of a reference batch and itself (Salimans et al. 2016, section 3.5).
 
     With w = 1/(n + 1), m = w x + (1 - w) mean(reference) and s = w x^2 + (1 - w) mean(reference^2), the result is
     (x - m) / sqrt(s - m^2 + eps) * gain + bias. A sample does not see the other samples of its batch.
@@ -136,7 +139,7 @@ def _length(x: Tensor) -> Tensor:
 def clip_gradients(gradients: Mapping[str, Tensor], bound: Tensor) -> dict[str, Tensor]:
     """Shrink each variable's gradient to a norm of at most `bound`, of shape () and positive.
 
-    Per variable and not over all of them, as the code of Li et al. 2017 (MMD-GAN), with bound 1, does.
+    Per variable and not over all of them, as the code of Binkowski et al. 2018 (MMD GANs) does, with bound 1.
     """
     return {name: gradient * (bound / torch.maximum(_length(gradient), bound)) for name, gradient in gradients.items()}
 

@@ -129,7 +129,8 @@ def _mmd(kernel: Kernel, *, formula: str, needs_lipschitz: bool, pitfalls: str) 
 
 
 _BOUNDED = (
-    "The published critic also has a penalty of weight 1 on the witness's slope and one on its activations; the code's "
+    "The published critic also has a penalty of weight 1 on the witness's slope and one on its activations; the "
+    "code's "
     "defaults for both are 0."
 )
 
@@ -227,6 +228,9 @@ LOSSES: dict[str, Loss] = {
         outputs=None,
         scalar=lambda points, _real, _fake: _log_evidence(points),
         probability=True,
+        smoothed=lambda real, fake, smoothing: (
+            _cross_entropy_smoothed(_log_evidence(real), _log_evidence(fake), smoothing) / 2
+        ),
         supervised=_class_cross_entropy,
         formula=(
             "D = Z / (Z + 1), Z = sum_k exp l_k;  L_D = 1/2 E sp(-log Z(r)) + 1/2 E sp(log Z(f)) + E_labelled "
@@ -234,8 +238,10 @@ LOSSES: dict[str, Loss] = {
         ),
         source="Salimans et al. 2016, semi-supervised learning, with the 1/2 of the authors' code",
         pitfalls=(
-            "K logits, not K + 1: l_{K+1} is fixed at 0. The authors train the generator by feature matching instead. "
-            "The paper's loss has no 1/2. Every real sample of the batch counts as labelled, if the task has labels."
+            "K logits, not K + 1: l_{K+1} is fixed at 0. The authors train the generator by feature matching "
+            "instead. "
+            "The paper's loss has no 1/2. Every real sample of the batch counts as labelled, if the task has labels; "
+            "without labels it is ns with half the discriminator's loss."
         ),
     ),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from study.errors import UserError, unknown
 from study.losses import LOSSES, Loss
 from study.penalties import PENALTIES, Penalty
-from study.techniques import TECHNIQUES
+from study.techniques import FEATURE_MATCHING, TECHNIQUES
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _smoothing(method: Method) -> str | None:
     if not method.has("smooth") or method.loss_entry.smoothed:
         return None
     able = ", ".join(name for name, loss in LOSSES.items() if loss.smoothed)
-    return f"label smoothing moves the target of a cross-entropy, and {method.loss} has no targets: use it with {able}"
+    return f"label smoothing moves the target of a cross-entropy, and {method.loss} is none: use it with {able}"
 
 
 def _samples_apart(method: Method) -> str | None:
@@ -125,6 +125,12 @@ def _samples_apart(method: Method) -> str | None:
         f"minibatch discrimination lets samples see each other, as batch normalisation would, and {method.penalty} "
         "takes the gradient of each sample by itself"
     )
+
+
+def _matching_alone(method: Method) -> str | None:
+    if method.loss != "mm" or not method.has(*FEATURE_MATCHING):
+        return None
+    return "feature matching replaces the generator's loss, in which alone mm differs from ns: write ns instead"
 
 
 def _one_of(*names: str, because: str) -> Callable[[Method], str | None]:
@@ -140,13 +146,11 @@ RULES: tuple[Callable[[Method], str | None], ...] = (
     _penalty_fits_loss,
     _smoothing,
     _samples_apart,
-    _one_of("fm", "fm-l1", "fm-first", because="each replaces the generator's loss"),
+    _matching_alone,
+    _one_of(*FEATURE_MATCHING, because="each replaces the generator's loss"),
     _one_of("ema", "average", because="each decides which generator is measured"),
-    _one_of(
-        "simultaneous",
-        "extragradient",
-        "optimistic",
-        because="each decides how the players move; the first two at once",
-    ),
+    _one_of("simultaneous", "extragradient", because="an extragradient moves both players at once anyway"),
+    _one_of("extragradient", "optimistic", because="each has its own way to look ahead"),
+    _one_of("clip", "sn", because="spectral normalisation takes the scale, which clip bounds, out of the weights"),
 )
 """What makes no sense: each maps a method to the reason against it, or None."""

@@ -59,12 +59,6 @@ class Penalty:
     source: str
     pitfalls: str
 
-    @property
-    def group(self) -> str:
-        """Penalties of one group share the drawn weight: a number means the same in all of them."""
-        meaning = f"{self.centre}, {self.where}, {self.on}, {self.factor:g}"
-        return meaning if self.losses is None else f"{meaning}, {' '.join(self.losses)}"
-
 
 def squared_slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Squared gradient norm, over all inputs of a sample, of a critic at points (b, d): shape (b,).
@@ -86,7 +80,8 @@ def penalty_value(
         penalty: The penalty.
         scalar: Maps points (m, d) to logits (m,), or to the witness (m,).
         real: Real samples (b, d).
-        fake: As many generated samples (b, d), detached.
+        fake: As many generated samples (b, d). Points are made of both without their derivatives: a penalty must not
+            teach the generator.
         uniforms: Numbers in the open unit interval (b, draws(d)).
         scale: Noise scale (); without effect where the points have none.
 
@@ -94,7 +89,7 @@ def penalty_value(
         The value ().
     """
     target = TARGETS[penalty.on]
-    points = POINTS[penalty.where].build(real, fake, uniforms, scale)
+    points = POINTS[penalty.where].build(real.detach(), fake.detach(), uniforms, scale)
     return penalty.factor * CENTRES[penalty.centre](squared_slope(lambda x: target(scalar(x)), points)).mean()
 
 
@@ -186,7 +181,8 @@ PENALTIES: dict[str, Penalty] = {
         weight=10.0,
         formula=f"weight * E |grad C(x)|^2, {_LINE}; no factor 1/2",
         source="Thanh-Tung, Tran and Venkatesh 2019; weight 10 is their toy code's; on the logit here",
-        pitfalls="the authors' discriminator ends in a sigmoid and their penalty is on the probability (gp0-prob): at "
+        pitfalls="the authors' discriminator ends in a sigmoid and their penalty is on the probability "
+        "(gp0-prob): at "
         "C = 0 theirs is a sixteenth of this",
     ),
     "gp0-prob": Penalty(
@@ -204,7 +200,8 @@ PENALTIES: dict[str, Penalty] = {
         where="real",
         weight=10.0,
         formula="weight * E |grad C(x)|^2, x = real; no factor 1/2",
-        source="Thanh-Tung, Tran and Venkatesh 2019, 0-GP-sample: alpha = 1 in their toy code, its weight 10",
+        source="Thanh-Tung, Tran and Venkatesh 2019, 0-GP-sample: alpha = 1 in their toy code, weight 10, which "
+        "acts on D; on the logit here",
         pitfalls="r1 at twice the weight: the two differ by the convention alone",
     ),
     "lp": Penalty(
@@ -220,9 +217,10 @@ PENALTIES: dict[str, Penalty] = {
         centre="zero",
         where="real",
         factor=0.5,
-        weight=10.0,
+        weight=20.0,
         formula="weight / 2 * E |grad C(x)|^2, x = real; weight is the paper's gamma",
-        source="Mescheder, Geiger and Nowozin 2018; their code applies 10 without the 1/2, which is weight 20 here",
+        source="Mescheder, Geiger and Nowozin 2018; weight from their code, 10 without the 1/2 (the text's was "
+        "not checked)",
         pitfalls="published gammas span three decades with resolution; alone it lets gradients at generated samples "
         "grow",
     ),
@@ -230,7 +228,7 @@ PENALTIES: dict[str, Penalty] = {
         centre="zero",
         where="fake",
         factor=0.5,
-        weight=10.0,
+        weight=20.0,
         formula="weight / 2 * E |grad C(x)|^2, x = fake, detached; weight is the paper's gamma",
         source="Mescheder, Geiger and Nowozin 2018; weight as r1",
         pitfalls="generated samples must be detached, or the generator is trained to flatten the discriminator",
@@ -240,7 +238,8 @@ PENALTIES: dict[str, Penalty] = {
         centre="zero",
         where="both",
         weight=1.0,
-        formula="weight / 2 * E |grad C(real)|^2 + weight / 2 * E |grad C(fake)|^2; weight is gamma of both",
+        formula="weight / 2 * (E |grad C(real)|^2 + E |grad C(fake)|^2), which is weight times the mean over all "
+        "2b points",
         source="Huang et al. 2024 (R3GAN); 1 is gamma on stacked MNIST at the start of training",
         pitfalls="gamma falls tenfold during their training and is 0.05 to 150 on other data; here it is constant",
     ),
@@ -250,7 +249,8 @@ PENALTIES: dict[str, Penalty] = {
         weight=10.0,
         noise_scale=NOISE_SCALE,
         formula=f"weight * E (|grad C(x)| - 1)^2, {_AROUND}",
-        source="Kodali et al. 2017, in the form of the authors' code; on ns it is Fedus et al.'s DRAGAN-NS",
+        source="Kodali et al. 2017, in the form of the authors' code; the noise of Fedus et al.'s DRAGAN-NS is "
+        "not known",
         pitfalls="its noise is one-sided: every coordinate moves up; four programs of this name have four noises",
     ),
     "dragan-gauss": Penalty(
@@ -260,7 +260,8 @@ PENALTIES: dict[str, Penalty] = {
         noise_scale=0.5,
         formula="weight * E (|grad C(x)| - 1)^2, x = real + noise_scale * N(0, I); noise_scale^2 is the paper's c",
         source="Kodali et al. 2017, eq. 1, k = 1; noise_scale 0.5 is ours",
-        pitfalls="noise_scale is in the data's unit, not in standard deviations of the batch; a c of 10, reported for "
+        pitfalls="noise_scale is in the data's unit, not in standard deviations of the batch; a c of 10, "
+        "reported for "
         "the paper, assumes pixels far wider than data of unit scale",
     ),
     "dragan-prob": Penalty(
@@ -271,7 +272,8 @@ PENALTIES: dict[str, Penalty] = {
         noise_scale=NOISE_SCALE,
         formula=f"weight * E (|grad D(x)| - 1)^2, D = sigmoid(C), {_AROUND}",
         source="Lucic et al. 2018, authors' code (compare_gan v1)",
-        pitfalls="grad D = D (1 - D) grad C: a slope of 1 of the probability is 4 or more of the logit; that code has "
+        pitfalls="grad D = D (1 - D) grad C: a slope of 1 of the probability is 4 or more of the logit; that "
+        "code has "
         "1e-4 inside the root, 1e-12 here",
     ),
     "dragan-sym": Penalty(
@@ -282,7 +284,8 @@ PENALTIES: dict[str, Penalty] = {
         formula="weight * E (|grad C(x)| - 1)^2, x = real + noise_scale * std(batch) * (u - 1/2), "
         "u ~ U(0,1) per coordinate",
         source="Kurach et al. 2019, authors' code (compare_gan v2); weight as dragan",
-        pitfalls="that code clips x to [0, 1], which assumes a range of pixels: not done here; and it has 1e-4 inside "
+        pitfalls="that code clips x to [0, 1], which assumes a range of pixels: not done here; and it has 1e-4 "
+        "inside "
         "the root, 1e-12 here",
     ),
     "witness": Penalty(
@@ -293,6 +296,7 @@ PENALTIES: dict[str, Penalty] = {
         formula=f"weight * E (|grad w(x)| - 1)^2, w(x) = E k(f(x), f(real)) - E k(f(x), f(fake)), {_LINE}",
         source="Binkowski et al. 2018, in the form of the authors' code",
         pitfalls="the gradient is with respect to the sample, through the features f; that code takes the norm along "
-        "one axis of an image, here over all of it, and adds a penalty on the features that is not part of this",
+        "one axis of an image, here over all of it, and adds a penalty on the features that is not part of this; "
+        "gp1 on these losses is the same but for its weight",
     ),
 }

@@ -22,13 +22,14 @@ from search_spaces.domains import (
     grid_coordinates,
 )
 from search_spaces.hyperparameters import HYPERPARAMETERS, SHARED, STRUCTURE
-from study.capacity import capacity_of
+from study.capacity import capacity_of, relative_cost
 from study.errors import UserError
 from study.methods import Method, parse_method
 from study.prng import root_key
 from study.spec import Sweep
 from study.tasks.base import Task
 from study.tasks.table import get_task
+from study.techniques import FEATURE_MATCHING
 from study.trial import Budget, Hyperparameters, Trial, digest, rounded, shared_config
 
 Coordinates = Mapping[str, float]
@@ -106,9 +107,14 @@ def _refuse_misfits(sweep: Sweep) -> None:
 
 def _misfit(task: Task, method: Method) -> str | None:
     """Why a method cannot be trained on a task, or None."""
-    if method.has("vbn") and not task.generator.hidden:
-        return "vbn normalises hidden layers, and the generator has none"
-    if method.has("fm", "fm-l1", "fm-first") and not task.discriminator.hidden:
+    if method.has("vbn"):
+        if not task.generator.hidden:
+            return "vbn normalises hidden layers, and the generator has none"
+        try:
+            task.generator.rebuild(virtual_batch=True)
+        except ValueError:
+            return "vbn needs a generator of another form than the task's, which comes in one only"
+    if method.has(*FEATURE_MATCHING) and not task.discriminator.hidden:
         return "feature matching looks at hidden layers, and the discriminator has none"
     if method.has("sn") and task.discriminator.size == 1:
         return "sn leaves a discriminator of one weight nothing but its sign"
@@ -331,4 +337,9 @@ def pack(trials: Iterable[Trial], *, capacity: int | None, device: str) -> list[
     for members in groups.values():
         slots = capacity or capacity_of(members[0].task, members[0].method, device)
         packs += [Pack(tuple(members[i : i + slots]), slots) for i in range(0, len(members), slots)]
-    return sorted(packs, key=lambda p: -p.trials[0].generator_steps * (1 + p.trials[0].hyperparameters.n_critic))
+    return sorted(packs, key=lambda p: -_work(p.trials[0]))
+
+
+def _work(trial: Trial) -> float:
+    """Updates of a trial, weighed by what its method makes of them: enough for an order, for any task and device."""
+    return trial.generator_steps * (1 + trial.hyperparameters.n_critic) * relative_cost(trial.method)

@@ -38,6 +38,8 @@ class Role(IntEnum):
     REFERENCE = 9
     POWER = 10
     MIXTURE = 11
+    NOISE_D = 12
+    PENALTY_G = 13
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

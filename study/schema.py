@@ -56,7 +56,9 @@ IDENTITY = (
     Column("n_critic", "int32", "discriminator updates before each generator update"),
     Column("penalty_weight", "float64", "weight of the penalty in its published convention; null without a penalty"),
     Column("clip", "float64", "bound that discriminator weights are clipped to; null without clipping"),
-    Column("noise_scale", "float64", "perturbation in units of the batch's standard deviation; null unless dragan"),
+    Column(
+        "noise_scale", "float64", "perturbation in the unit of the penalty's formula; null unless dragan or its kin"
+    ),
     Column("smoothing", "float64", "one-sided label smoothing: the target of real samples is 1 minus this"),
     Column("instance_noise", "float64", "standard deviation of noise on the discriminator's inputs at the start"),
     Column("history_weight", "float64", "weight of the squared distance to the players' historical averages"),
@@ -109,7 +111,11 @@ HISTORY = (
     Column("samples_seen", "int64", "real samples seen by the discriminator"),
     Column("primary", "float64", "primary metric"),
     Column("primary_selection", "float64", "primary metric on the selection split"),
-    Column("loss_d", "float64", "discriminator loss of the last update, penalty included"),
+    Column(
+        "loss_d",
+        "float64",
+        "discriminator loss of the last update: penalty, history and entropy terms included, consensus not",
+    ),
     Column("loss_g", "float64", "generator loss of the last update"),
     Column("grad_norm_d", "float64", "norm of the discriminator's parameter gradient at its last update"),
     Column("grad_norm_g", "float64", "norm of the generator's parameter gradient at its last update"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,12 @@ class Technique:
     pitfalls: str
 
 
+FEATURE_MATCHING: dict[str, tuple[int, Literal["squared", "absolute"]]] = {
+    "fm": (-1, "squared"),
+    "fm-l1": (-1, "absolute"),
+    "fm-first": (0, "squared"),
+}
+"""Feature matching: which hidden layer of the discriminator, in which norm."""
 MIXTURE = 5
 """Generators and discriminators of a mixture; the MIX+GAN authors' code."""
 
@@ -32,7 +39,8 @@ TECHNIQUES: dict[str, Technique] = {
     "clip": Technique(
         hyperparameters={"clip": 0.01},
         bounds_slope=True,
-        formula="every discriminator parameter clamped to [-clip, clip] after each of its updates and before the first",
+        formula="every discriminator parameter clamped to [-clip, clip] after each of its updates and, ours, "
+        "before the first",
         source="Arjovsky, Chintala and Bottou 2017, algorithm 1",
         pitfalls="biases too; the critic's value estimates the Wasserstein distance only up to an unknown scale",
     ),
@@ -41,19 +49,23 @@ TECHNIQUES: dict[str, Technique] = {
         formula="every weight matrix of the discriminator, the last too, divided by its largest singular value",
         source="Miyato et al. 2018, algorithm 1",
         pitfalls="one power iteration before each discriminator update, none before the generator's; the gradient "
-        "flows through the singular value but not through its vectors",
+        "flows through the singular value but not through its vectors; the right vector follows from the left at "
+        "every "
+        "use, half an iteration ahead of published codes",
     ),
     "gradclip": Technique(
         hyperparameters={"grad_clip": 1.0},
         formula="the gradient of each variable of both players scaled down to norm at most grad_clip",
-        source="Li et al. 2017 and Binkowski et al. 2018 (MMD GANs), in the form of the latter's code",
+        source="Binkowski et al. 2018 (MMD GANs), authors' code",
         pitfalls="each variable by itself, not the norm of all together",
     ),
     "minibatch": Technique(
         formula="the last layer sees the features f and o_b(x_i) = sum over j != i of exp(-|M_ib - M_jb|_1), M = f T",
         source="Salimans et al. 2016, section 3.2; 16 kernels of 5 dimensions for small networks are ours, theirs 100",
         pitfalls="real and generated batches go through separately; the self term is left out, as in their code; the "
-        "discriminator's output depends on the batch, also at evaluation",
+        "discriminator's output depends on the batch; T starts like any weight, theirs is normalised with a "
+        "learned scale "
+        "and a start that depends on the data",
     ),
     "smooth": Technique(
         hyperparameters={"smoothing": 0.1},
@@ -65,8 +77,9 @@ TECHNIQUES: dict[str, Technique] = {
     "noise": Technique(
         hyperparameters={"instance_noise": 0.1},
         formula="N(0, s^2 I) on every input of the discriminator, s = instance_noise (1 - share of the budget spent)",
-        source="Sonderby et al. 2017 and Arjovsky and Bottou 2017, section 3; the linear schedule is ours",
-        pitfalls="in units of the data: its meaning changes with their scale",
+        source="Sonderby et al. 2017 and Arjovsky and Bottou 2017, section 3; 0.1 and the linear schedule are ours",
+        pitfalls="in units of the data: its meaning changes with their scale; a penalty's points are made of "
+        "noisy samples",
     ),
     "history": Technique(
         hyperparameters={"history_weight": 0.1},
@@ -82,35 +95,39 @@ TECHNIQUES: dict[str, Technique] = {
     "fm": Technique(
         formula="L_G = |mean h(real) - mean h(fake)|_2^2, h the discriminator's last hidden layer",
         source="Salimans et al. 2016, section 3.1",
-        pitfalls="replaces the generator's loss, whatever the discriminator's",
+        pitfalls="replaces the generator's loss, whatever the discriminator's; h is without minibatch's similarities",
     ),
     "fm-l1": Technique(
         formula="L_G = mean over units of |mean h(real) - mean h(fake)|, h the discriminator's last hidden layer",
         source="Salimans et al. 2016, in the form of the authors' code for semi-supervised learning",
-        pitfalls="replaces the generator's loss, whatever the discriminator's",
+        pitfalls="replaces the generator's loss, whatever the discriminator's; h is without minibatch's similarities",
     ),
     "fm-first": Technique(
         formula="L_G = |mean h(real) - mean h(fake)|_2^2, h the discriminator's first hidden layer",
         source="Salimans et al. 2016, section 3.1; the layer is ours",
-        pitfalls="replaces the generator's loss, whatever the discriminator's",
+        pitfalls="replaces the generator's loss, whatever the discriminator's; h is without minibatch's similarities",
     ),
     "mix": Technique(
         hyperparameters={"mix_entropy": 0.1},
         formula=f"{MIXTURE} generators, {MIXTURE} discriminators: sum_ij w_i v_j L(D_j, G_i) for both players, each "
         f"plus mix_entropy (-1/{MIXTURE}) sum log of its own weights",
         source="Arora et al. 2017 (MIX+GAN), in the form of the authors' code",
-        pitfalls="the weights are trained parameters with a gradient of their own; samples come from generator i with "
-        "probability w_i; the authors' threshold on the discriminator's loss is left out",
+        pitfalls="the weights are trained parameters with a gradient of their own; samples come from generator i "
+        "with "
+        "probability w_i; the authors' threshold on the discriminator's loss is left out; with fm or mmd, "
+        "which are not linear in the samples' law, every generator matches all of the data; history and ema act "
+        "on the "
+        "weights' logits too",
     ),
     "consensus": Technique(
         hyperparameters={"consensus_weight": 1.0},
         formula="both players' losses gain consensus_weight / 2 |v|^2, v = (grad_G L_G, grad_D L_D)",
         source="Mescheder, Nowozin and Geiger 2017; the weight is that of Mescheder et al. 2018's Dirac-GAN code",
-        pitfalls="needs the derivative of gradients with respect to both players",
+        pitfalls="a penalty is part of L_D here, but its points are not differentiated",
     ),
     "simultaneous": Technique(
         formula="the generator and the discriminator's last update move from the same point",
-        source="the setting of Mescheder et al. 2018 and of game theory; everything else here alternates",
+        source="the usual setting of game theory, one of two in Mescheder et al. 2018; without it, players alternate",
         pitfalls="with n_critic above 1, the updates before the last are the discriminator's alone",
     ),
     "extragradient": Technique(
@@ -120,8 +137,8 @@ TECHNIQUES: dict[str, Technique] = {
     ),
     "optimistic": Technique(
         formula="w <- w + 2 step_t - step_(t-1), step being what the optimiser would add",
-        source="Daskalakis et al. 2018, algorithm 1 with Adam; with sgd it is optimistic gradient descent",
-        pitfalls="the first step is a plain one",
+        source="Daskalakis et al. 2018, algorithm 1 with Adam; with sgd at beta1 0 it is optimistic gradient descent",
+        pitfalls="the first step is a plain one (ours; algorithm 1 doubles it)",
     ),
     "ema": Technique(
         hyperparameters={"ema_decay": 0.999},
@@ -131,7 +148,7 @@ TECHNIQUES: dict[str, Technique] = {
     ),
     "average": Technique(
         formula="what is measured is the mean of the generator's parameters over all steps",
-        source="averaging of no-regret learning, Freund and Schapire 1999; one of Barnett 2018's remedies",
+        source="averaging of no-regret learning, Freund and Schapire 1999",
         pitfalls="guarantees hold for convex games; networks are not",
     ),
 }

@@ -174,9 +174,9 @@ def start(game: Game, keys: Tensor, constants: Tensors, *, dtype: torch.dtype) -
 
 
 def _parameters(game: Game, network: Network, keys: Tensor, role: Role, dtype: torch.dtype) -> Tensor:
-    count = game.components * network.size
-    uniforms = uniform(keys, role=role, steps=range(1), updates=1, count=count)[:, 0, 0].to(dtype)
-    networks = [vmap(lambda u: flatten(network.initialise(u)))(piece) for piece in uniforms.chunk(game.components, 1)]
+    # a step of its own for each member of a mixture: the first starts where a network alone would
+    uniforms = uniform(keys, role=role, steps=range(game.components), updates=1, count=network.size).to(dtype)
+    networks = [vmap(lambda u: flatten(network.initialise(u)))(u) for u in uniforms[:, :, 0].unbind(1)]
     equal_weights = [] if game.components == 1 else [uniforms.new_zeros(len(keys), game.components)]
     return torch.cat([*networks, *equal_weights], 1)
 
@@ -192,12 +192,15 @@ def draw(game: Game, keys: Tensor, steps: range, *, dtype: torch.dtype) -> Tenso
         return kind(keys, role=role, steps=steps, updates=updates, count=batch * each).view(shape)
 
     found: Tensors = {}
-    for player, updates, data, latent, noise, width in (
-        ("d", game.n_critic, Role.DATA, Role.LATENT_D, Role.PENALTY, game.noise_draws),
-        ("g", 1, Role.DATA_G, Role.LATENT_G, Role.NOISE_G, game.noise_draws_g),
+    for player, updates, data, latent, penalty, instance, wanted in (
+        ("d", game.n_critic, Role.DATA, Role.LATENT_D, Role.PENALTY, Role.NOISE_D, game.noise_draws),
+        ("g", 1, Role.DATA_G, Role.LATENT_G, Role.PENALTY_G, Role.NOISE_G, game.noise_draws_g),
     ):
         found[f"latent_{player}"] = numbers(normal, latent, updates, task.latent).to(dtype)
-        found[f"noise_{player}"] = numbers(uniform, noise, updates, width).to(dtype)
+        # each by a role of its own, so that a method's penalty sees the same points with and without noise
+        points = numbers(uniform, penalty, updates, game.penalty_draws if wanted else 0)
+        noise = numbers(uniform, instance, updates, game.instance_draws)
+        found[f"noise_{player}"] = torch.cat([points, noise], -1).to(dtype)
         if player == "g" and not game.generator_sees_real:
             found["real_g"] = torch.empty((len(keys), len(steps), 1, 0), device=keys.device, dtype=dtype)
             continue

@@ -37,6 +37,7 @@ def test_every_method_runs_to_the_end_and_is_reported(tmp_path):
     rows = pd.read_parquet(tmp_path / "zoo" / "trials")
     assert set(rows["method"]) == set(ZOO["methods"])
     assert len(rows) == 2 * 2 * len(ZOO["methods"])
+    assert set(rows["status"]) == {"completed"}
     paths = write_report(load(directory), tmp_path / "zoo")
     page = paths.html.read_text(encoding="utf-8")
     assert [method for method in ZOO["methods"] if method not in page] == []

@@ -304,9 +304,8 @@ class Plain:
         players = []
         roles = (Role.DISCRIMINATOR_START, Role.GENERATOR_START)
         for network, role, lr in zip(networks, roles, (self.h.lr_d, self.h.lr_g), strict=True):
-            draws = uniform(self.keys, role=role, steps=range(1), updates=1, count=members * network.size)
-            pieces = draws[0, 0, 0].double().view(members, -1)
-            players.append(Player([network.initialise(piece) for piece in pieces], self.h, lr))
+            draws = uniform(self.keys, role=role, steps=range(members), updates=1, count=network.size)
+            players.append(Player([network.initialise(piece) for piece in draws[0, :, 0].double()], self.h, lr))
         return players
 
     def reference_batch(self):
@@ -325,8 +324,8 @@ class Plain:
 
     def all_draws(self):
         b, steps = self.task.batch, range(self.trial.generator_steps)
-        noise = penalty_width(self.penalty, self.width) + (2 * self.width if self.has("noise") else 0)
-        noise_g = noise if self.has("noise", "consensus") else 0
+        points, noise = penalty_width(self.penalty, self.width), 2 * self.width if self.has("noise") else 0
+        points_g = points if self.has("noise", "consensus") else 0
 
         def numbers(kind, role, updates, each):
             if not each:
@@ -339,12 +338,14 @@ class Plain:
             "d": (
                 numbers(uniform, Role.DATA, n, self.task.draws),
                 numbers(normal, Role.LATENT_D, n, self.task.latent),
-                numbers(uniform, Role.PENALTY, n, noise),
+                torch.cat([numbers(uniform, Role.PENALTY, n, points), numbers(uniform, Role.NOISE_D, n, noise)], -1),
             ),
             "g": (
                 numbers(uniform, Role.DATA_G, 1, self.task.draws),
                 numbers(normal, Role.LATENT_G, 1, self.task.latent),
-                numbers(uniform, Role.NOISE_G, 1, noise_g),
+                torch.cat(
+                    [numbers(uniform, Role.PENALTY_G, 1, points_g), numbers(uniform, Role.NOISE_G, 1, noise)], -1
+                ),
             ),
         }
 
@@ -381,7 +382,10 @@ class Plain:
         critic, _ = self.critic(j)
         on_real, on_fake = critic(real), critic(fake)
         value = LOSSES[self.loss][0](on_real, on_fake)
-        if self.has("smooth"):
+        if self.has("smooth") and self.loss == "ssl":
+            on_either = (outputs.exp().sum(1).log() for outputs in (on_real, on_fake))
+            value = sum(map(entropy_to, on_either, (1 - self.h.smoothing, 0))) / 2
+        elif self.has("smooth"):
             value = entropy_to(on_real, 1 - self.h.smoothing) + entropy_to(on_fake, 0)
         if batch.label is not None:
             value = value + F.cross_entropy(on_real, batch.label)
@@ -391,9 +395,10 @@ class Plain:
 
     def penalty_value(self, batch, critic, real, fake, on_real, on_fake):
         build, value, of = PENALTIES[self.penalty]
-        points = build(real, fake, batch.u[:, : penalty_width(self.penalty, self.width)], self.h.noise_scale)
-        # consensus differentiates through the points, so they keep what they were made of
-        x = points.clone() if points.requires_grad else points.clone().requires_grad_()
+        points = build(
+            real.detach(), fake.detach(), batch.u[:, : penalty_width(self.penalty, self.width)], self.h.noise_scale
+        )
+        x = points.clone().requires_grad_()
         c = critic(x)
         if self.loss in KERNELS:
             k = KERNELS[self.loss]

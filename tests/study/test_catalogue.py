@@ -35,6 +35,10 @@ def test_a_method_is_its_parts_with_the_numbers_they_add():
     assert method_page("+dragan") == method_page("dragan")
 
 
+def test_whatever_is_listed_has_a_page():
+    assert all(method_page(entry["name"])[0]["name"] == entry["name"] for entry in methods_list())
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_says_what_success_is_and_prints_its_controls(name):
     page = task_page(name)[0]

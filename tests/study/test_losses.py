@@ -285,7 +285,7 @@ def test_what_the_entries_say_of_themselves():
     assert those(lambda loss: loss.needs_lipschitz) == {"wgan", "mmd-energy"}
     assert those(lambda loss: loss.sees_real) == {"rpgan", "ragan", *MMD}
     assert those(lambda loss: loss.probability) == {"mm", "ns", "ssl"}
-    assert those(lambda loss: loss.smoothed) == {"mm", "ns"}
+    assert those(lambda loss: loss.smoothed) == {"mm", "ns", "ssl"}
     assert those(lambda loss: loss.supervised) == those(lambda loss: loss.outputs is None) == {"ssl"}
     assert those(lambda loss: loss.outputs == FEATURES) == {*MMD}
     assert those(lambda loss: loss.formula and loss.source and loss.pitfalls) == {*LOSSES}

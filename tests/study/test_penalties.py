@@ -46,8 +46,8 @@ PUBLISHED = {  # weight and noise scale
     "gp0-prob": (100, None),
     "gp0-real": (10, None),
     "lp": (10, None),
-    "r1": (10, None),
-    "r2": (10, None),
+    "r1": (20, None),  # the authors' code: 10 without the 1/2
+    "r2": (20, None),
     "r1+r2": (1, None),
     "dragan": (10, 0.5),
     "dragan-gauss": (10, 0.5),
@@ -171,14 +171,8 @@ def test_only_the_witness_is_for_some_losses():
     }
 
 
-def test_no_two_entries_are_of_one_group():
-    # r1 and gp0-real differ by their convention alone, the witness and gp1 by whose gradient it is
-    groups = {penalty.group for penalty in PENALTIES.values()}
-    assert len(groups) == len(PENALTIES)
-
-
 def test_the_module_does_without_torch():
-    code = "import sys, study.penalties as p; [q.group for q in p.PENALTIES.values()]; sys.exit('torch' in sys.modules)"
+    code = "import sys, study.penalties; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -312,7 +306,7 @@ def test_the_gradient_reaches_the_discriminator_and_not_the_generator(name):
     real, latent = data()
     theta = torch.eye(D, dtype=F64, requires_grad=True)
     phi = (3 * parameters()).requires_grad_()
-    value = penalise(name, lambda x: mlp(phi, x), real, (latent @ theta).detach())
+    value = penalise(name, lambda x: mlp(phi, x), real, latent @ theta)
     on_phi, on_theta = torch.autograd.grad(value, [phi, theta], allow_unused=True)
     assert on_theta is None
     assert on_phi.abs().max() > 1e-3

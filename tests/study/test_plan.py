@@ -93,7 +93,7 @@ def test_the_recipe_of_ids_keys_and_configurations_stays_what_it_was(tiny, copy,
 
 
 def test_a_penalty_weight_concerns_only_methods_that_have_it(tiny):
-    methods = ["ns", "wgan+clip", "ns+gp1", "wgan+r1"]
+    methods = ["ns", "wgan+clip", "ns+gp1", "wgan+gp0"]
     before = expand(tiny(methods=methods))
     after = expand(
         tiny(methods=methods, space=space(penalty_weight={"when": {"penalty": {"gp1": 1.0}}, "choice": [10]}))
@@ -177,7 +177,7 @@ def test_methods_of_one_penalty_share_its_drawn_weight(tiny):
         ("ns", (None, None, None)),
         ("ns+gp1", (10.0, None, None)),
         ("mm+gp0", (10.0, None, None)),
-        ("ns+r1", (10.0, None, None)),
+        ("ns+r1", (20.0, None, None)),
         ("ns+dragan", (10.0, None, 0.5)),
         ("wgan+clip", (None, 0.01, None)),
     ],

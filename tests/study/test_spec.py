@@ -115,8 +115,8 @@ LINES = [
     ),
     (
         'methods = ["wgan+gp1+smooth"]',
-        "method 'wgan+gp1+smooth': label smoothing moves the target of a cross-entropy, and wgan has no targets: use "
-        "it with mm, ns",
+        "method 'wgan+gp1+smooth': label smoothing moves the target of a cross-entropy, and wgan is none: use it with "
+        "mm, ns, ssl",
     ),
     (
         'methods = ["wgan+gp0-prob"]',
@@ -133,7 +133,12 @@ LINES = [
     ),
     ('methods = ["ns+ema+average"]', "method 'ns+ema+average': ema and average do not go together: each decides which"),
     ('methods = ["ns+fm+fm-l1"]', "fm and fm-l1 do not go together: each replaces the generator's loss"),
-    ('methods = ["ns+simultaneous+optimistic"]', "simultaneous and optimistic do not go together: "),
+    ('methods = ["ns+simultaneous+extragradient"]', "simultaneous and extragradient do not go together: "),
+    ('methods = ["ns+clip+sn"]', "clip and sn do not go together: spectral normalisation takes the scale"),
+    (
+        'methods = ["mm+fm"]',
+        "method 'mm+fm': feature matching replaces the generator's loss, in which alone mm differs",
+    ),
     ('methods = ["ns+r2+r1"]', "method 'ns+r2+r1': its parts have one order, write 'ns+r1+r2'"),
     ('methods = ["ns+ema+sn"]', "method 'ns+ema+sn': its parts have one order, write 'ns+sn+ema'"),
     ('methods = ["ns+gp1+r1"]', "method 'ns+gp1+r1' has 2 penalties, gp1 and r1: at most one goes"),

@@ -26,6 +26,9 @@ BY_LOSS = [f"{loss}+{DEVICES[loss]}" if LOSSES[loss].needs_lipschitz else loss f
 BY_PENALTY = [f"{(PENALTIES[penalty].losses or ['ns'])[0]}+{penalty}" for penalty in PENALTIES]
 BY_TECHNIQUE = [f"ns+{technique}" for technique in TECHNIQUES]
 COMBINATIONS = {
+    "ns+simultaneous+optimistic": ("sgd", 2),
+    "ssl+smooth": ("adam", 1),
+    "ns+gp0+consensus+simultaneous": ("sgd", 1),
     "rpgan+r1+r2+ema": ("adam", 1),
     "ssl+sn+fm-l1": ("adam", 2),
     "ssl+gp0-prob": ("rmsprop", 1),
@@ -274,3 +277,13 @@ def test_a_mixture_of_equals_is_measured_as_one_of_them():
     found, expected = measured(mixed, {"theta": copies}), measured(plain, {"theta": theta})
     for name, value in found.items():
         assert np.array_equal(value, expected[name])
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_a_technique_changes_what_is_trained_or_measured(small_pack, technique):
+    small = {"steps": 4, "evaluations": 1, "points": 2, "capacity": 2, "grad_clip": 1e-3}  # a bound that binds
+    with_it, without = (
+        train(small_pack("ring8", method, **small).trials, capacity=2) for method in (f"ns+{technique}", "ns")
+    )
+    (measured, otherwise) = (state.evaluations[-1].values["w2sq_by_modes_n4096"] for state in (with_it, without))
+    assert (measured != otherwise).all()

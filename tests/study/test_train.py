@@ -8,8 +8,13 @@ import torch
 
 from study import checkpoint
 from study import train as module
+from study.game import Game
+from study.methods import parse_method
+from study.optimisers import OPTIMISERS
 from study.outcome import outcomes
-from study.train import schedule, train
+from study.prng import key_words
+from study.tasks.table import get_task
+from study.train import NUMBERS, draw, schedule, start, train
 
 ANYTHING = ["ns+gp1", "wgan+gp1", "ns", "wgan+clip", "ns+dragan", "mm", "ns+r1", "wgan+gp0"]
 ANYTHING_BUT_AFFINE = [
@@ -68,10 +73,35 @@ def test_bits_hold_on_every_kind_of_task(small_pack, task):
     assert bits(reference, 3) == bits(train(pack.trials[3:], capacity=4), 0)
 
 
-def test_methods_of_one_configuration_start_alike_and_see_the_same_data(small_pack):
-    one, other = (small_pack(method=method) for method in ("ns+gp1", "wgan+gp1"))
-    assert [trial.key for trial in one.trials] == [trial.key for trial in other.trials]
-    assert {trial.trial_id for trial in one.trials}.isdisjoint(trial.trial_id for trial in other.trials)
+PAIRED = ["ns+gp1", "wgan+gp1", "rpgan+r1+r2", "ns+gp1+noise+ema", "ns+gp1+simultaneous", "ns+mix", "mmd-rbf", "ns+vbn"]
+
+
+def test_methods_of_one_configuration_see_the_same_data_and_start_alike(small_pack):
+    packs = {method: small_pack("ring8", method) for method in PAIRED}
+    keys = {tuple(trial.key for trial in pack.trials) for pack in packs.values()}
+    assert len(keys) == 1
+    ids = [trial.trial_id for pack in packs.values() for trial in pack.trials]
+    assert len(set(ids)) == len(ids)
+    words = key_words([*keys.pop()])
+    games = {method: game_of(method) for method in PAIRED}
+    starts = {
+        method: start(game, words, dict.fromkeys(NUMBERS, torch.ones(4)), dtype=torch.float32)
+        for method, game in games.items()
+    }
+    draws = {method: draw(game, words, range(2), dtype=torch.float32) for method, game in games.items()}
+    for method, game in games.items():
+        for name in ("real_d", "latent_d", "latent_g"):
+            assert torch.equal(draws[method][name], draws["ns+gp1"][name])
+        alike = {"theta": method != "ns+vbn", "phi": method != "mmd-rbf"}
+        for name, network in (("theta", game.generator), ("phi", game.discriminator)):
+            if alike[name]:  # a network of the same form; of a mixture, the first
+                assert torch.equal(starts[method][name][:, : network.size], starts["ns+gp1"][name])
+    points = draws["ns+gp1"]["noise_d"]
+    assert torch.equal(draws["ns+gp1+noise+ema"]["noise_d"][..., : points.shape[-1]], points)
+
+
+def game_of(method):
+    return Game(get_task("ring8"), parse_method(method), OPTIMISERS["adam"], 2)
 
 
 @pytest.mark.parametrize("method", ["ns+gp1", "ns+sn+ema", "ns+history+optimistic", "ns+noise+average"])
