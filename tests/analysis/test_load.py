@@ -77,7 +77,7 @@ def test_what_is_no_run_directory_is_refused(tmp_path, content):
 
 def test_a_file_is_no_run_directory(tmp_path):
     (tmp_path / "run").write_text("x")
-    with pytest.raises(UserError, match=r"cannot read the run directory .*Not a directory"):
+    with pytest.raises(UserError, match=r"run is a file: a run directory has to be a folder, or not to exist yet"):
         load(RunDirectory(tmp_path / "run"))
 
 

@@ -312,9 +312,10 @@ def test_the_results_of_a_newer_version_are_refused(root, tiny, run_here):
 def test_an_out_that_is_a_file_or_lies_below_one_is_refused(tmp_path, tiny, run_here):
     file = tmp_path / "file"
     file.write_text("x")
-    for out in (file, file / "run"):
-        with pytest.raises(UserError, match=f"cannot write to the run directory {out}: .*Not a directory"):
-            run_here(out, tiny())
+    with pytest.raises(UserError, match=f"{file} is a file: a run directory has to be a folder"):
+        run_here(file, tiny())
+    with pytest.raises(UserError, match=f"cannot write to the run directory {file / 'run'}: .*Not a directory"):
+        run_here(file / "run", tiny())
     assert file.read_text() == "x"
 
 
