@@ -6,6 +6,8 @@ random number is a function of the trial's own key, and a member that diverges i
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -69,6 +71,21 @@ class PackState:
     seconds: float = 0.0
 
 
+@cache
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed: giving large tensors back to the system and fresh pages cost more than a product.
+
+    Ten per cent of a step at capacity 128. Where there is no glibc, nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        for option, size in ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**31 - 1)):
+            ctypes.CDLL("libc.so.6").mallopt(option, size)
+
+
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+"""Of malloc.h; the first takes at most 32 MiB."""
+
+
 def schedule(trial: Trial) -> list[int]:
     """Generator steps after which a trial is evaluated, evenly spaced and ending with the budget."""
     count = trial.budget.evaluations
@@ -99,6 +116,7 @@ def train(
     """
     if not 1 <= len(trials) <= capacity or len({trial.structure for trial in trials}) != 1:
         raise ValueError(f"a pack of capacity {capacity} takes 1 to {capacity} trials of one structure")
+    _keep_freed_memory()
     slots = [*trials, *[trials[0]] * (capacity - len(trials))]
     game = _game(trials[0])
     keys = key_words([trial.key for trial in slots], device=device)
