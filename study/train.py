@@ -73,7 +73,7 @@ class PackState:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed: giving large tensors back to the system and fresh pages cost more than a product.
+    """Tell glibc to keep what is freed: fresh pages for every large tensor cost more.
 
     Ten per cent of a step at capacity 128. Where there is no glibc, nothing happens.
     """
