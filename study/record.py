@@ -55,9 +55,9 @@ def record(function: Callable[..., Tensors], examples: Sequence[Tensor]) -> Grap
     return GraphModule(recorder.constants, recorder.graph)
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.graph = Graph()
         self.constants = torch.nn.Module()
         self.nodes: dict[int, Node] = {}

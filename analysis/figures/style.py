@@ -92,7 +92,7 @@ def draw(picture: Picture, numbers: pd.DataFrame) -> Figure:
 def render(figure: Figure, form: str, *, dpi: int = DPI) -> bytes:
     """A figure as the bytes of a file, "png" or "svg"; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # as above
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs know every key's own type
         figure.savefig(buffer, format=form, dpi=dpi, metadata=METADATA[form])
     return buffer.getvalue()
 

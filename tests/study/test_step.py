@@ -135,6 +135,13 @@ def test_a_padded_pack_equals_plain_training(small_pack, method, structure):
     compare(small_pack("ring8", method, steps=steps, evaluations=1, points=2, capacity=3, **space))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("method", ["ns+mix", "ns+consensus"])
+def test_nor_do_the_costly_methods_differ_after_fifty_steps(small_pack, method):
+    compare(small_pack("ring8", method, steps=50, evaluations=1, points=2, capacity=3, **SPACE))
+
+
 @pytest.mark.parametrize(
     "method", ["ns+dragan", "ssl+noise", "mmd-rbf+witness", "ns+vbn+average", "hinge+sn+minibatch"]
 )
