@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.engine import SILENT, TASK
 from benchmarks.record import Found, Line
 from study.losses import LOSSES
-from study.networks import Parameters
+from study.networks.base import Parameters
 from study.penalties import PENALTIES
 from study.plan import expand
 from study.spec import parse_sweep

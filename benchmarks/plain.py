@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from study.networks import Network
+from study.networks.base import Network
 from study.tasks.manifold import frame, manifold_dimension
 from study.tasks.ring import SD, centres
 from study.tasks.table import get_task

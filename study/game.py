@@ -21,7 +21,7 @@ from study.layers import (
     spectrally_normalised,
 )
 from study.methods import Method
-from study.networks import Network, split
+from study.networks.base import Network, split
 from study.optimisers import Update
 from study.penalties import POINTS, penalty_value
 from study.tasks.base import Task

@@ -17,7 +17,7 @@ from torch.func import vmap
 from study.game import Batch, Game, batch_of, components, discriminator_loss, generator_loss
 from study.layers import clip_gradients, power_iterate, power_shapes, running_mean
 from study.methods import Method
-from study.networks import Network, flatten, split
+from study.networks.base import Network, flatten, split
 from study.optimisers import State
 from study.record import grad, grad_and_value, record
 from study.techniques import MIXTURE

@@ -22,7 +22,7 @@ from torch.func import vmap
 from study.game import Game, components, generate
 from study.layers import mixture_choice, power_shapes, power_size, power_start
 from study.methods import parse_method
-from study.networks import Network, flatten, split
+from study.networks.base import Network, flatten, split
 from study.optimisers import OPTIMISERS
 from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
-from study.networks import Network, Parameters
+from study.networks.base import Network, Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
-from study.metrics import Gaussian, each, finite_or_nan, frechet, mean_nearest_distance, mean_spacing, moments_ddof1
-from study.networks import Parameters, mlp, tanh
+from study.metrics.gaussian import Gaussian, frechet, moments_ddof1
+from study.metrics.samples import mean_nearest_distance, mean_spacing
+from study.metrics.trials import each, finite_or_nan
+from study.networks.base import Parameters, tanh
+from study.networks.mlp import mlp
 from study.tasks import digits_classifier, digits_data
 from study.tasks.base import Control, Task
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from study.errors import UserError
 from study.lazy import torch
-from study.networks import Network, mlp
+from study.networks.base import Network
+from study.networks.mlp import mlp
 from study.tasks import digits_data
 from study.tasks.digits_data import Split
 

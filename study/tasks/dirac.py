@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
-from study.networks import Network, Parameters
+from study.networks.base import Network, Parameters
 from study.tasks.base import Control, Task
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import functools
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
-from study.metrics import distance_sq_affine, spread_affine, w2sq_affine
-from study.networks import Network, Parameters, mlp, split
+from study.metrics.gaussian import distance_sq_affine, spread_affine, w2sq_affine
+from study.networks.base import Network, Parameters, split
+from study.networks.mlp import mlp
 from study.tasks.base import Control, Task
 
 if TYPE_CHECKING:

@@ -11,8 +11,11 @@ import math
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
-from study.metrics import finite_or_nan, ring_modes, w2sq_by_modes, w2sq_samples
-from study.networks import Parameters, mlp
+from study.metrics.modes import ring_modes, w2sq_by_modes
+from study.metrics.samples import w2sq_samples
+from study.metrics.trials import finite_or_nan
+from study.networks.base import Parameters
+from study.networks.mlp import mlp
 from study.tasks.base import Control, Task
 
 if TYPE_CHECKING:

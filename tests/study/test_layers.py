@@ -25,7 +25,7 @@ from study.layers import (
     spectrally_normalised,
     virtual_batch_norm,
 )
-from study.networks import flatten, split
+from study.networks.base import flatten, split
 from study.record import grad as derivative
 from study.record import record
 

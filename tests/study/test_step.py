@@ -10,7 +10,7 @@ import torch
 from study.game import Game, components
 from study.losses import LOSSES
 from study.methods import parse_method
-from study.networks import flatten, split
+from study.networks.base import flatten, split
 from study.optimisers import OPTIMISERS
 from study.penalties import PENALTIES
 from study.prng import key_words

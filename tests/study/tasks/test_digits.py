@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from study.errors import UserError
-from study.metrics import mean_spacing
+from study.metrics.samples import mean_spacing
 from study.tasks import digits_classifier, digits_data
 from study.tasks.digits import NEIGHBOURS, SAMPLES, digits, references, sample
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from study.metrics import Gaussian, moments_ddof1, w2sq_gaussian
+from study.metrics.gaussian import Gaussian, moments_ddof1, w2sq_gaussian
 from study.tasks.manifold import START_NOISE, evaluate, floor, frame, manifold, manifold_dimension, sample
 
 DIMENSIONS = (2, 8, 32, 64)

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from study.metrics import HIGH_QUALITY_CEILING
+from study.metrics.modes import HIGH_QUALITY_CEILING
 from study.tasks.ring import MODES, RADIUS, SAMPLES, SD, centres, evaluate, ring8, sample
 
 

@@ -7,27 +7,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study import metrics
-from study.metrics import (
-    HIGH_QUALITY_CEILING,
-    TRUNCATED_VARIANCE,
+from study.metrics import gaussian as gaussian_module
+from study.metrics import modes, samples, trials
+from study.metrics.gaussian import (
     Gaussian,
     distance_sq_affine,
-    eigenvalues,
     frechet,
-    mean_nearest_distance,
-    mean_pairwise_distance,
-    mean_spacing,
     moments_ddof1,
-    nuclear_norm,
-    ring_modes,
     root,
     spread_affine,
     w2sq_affine,
-    w2sq_by_modes,
     w2sq_gaussian,
-    w2sq_samples,
 )
+from study.metrics.modes import HIGH_QUALITY_CEILING, TRUNCATED_VARIANCE, ring_modes, w2sq_by_modes
+from study.metrics.samples import mean_nearest_distance, mean_pairwise_distance, mean_spacing, w2sq_samples
+from study.metrics.trials import eigenvalues, nuclear_norm
 
 EPS = 2.0**-52
 CENTRES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
@@ -333,6 +327,11 @@ def test_every_metric_is_in_the_suite():
         "nearest_mode",
     }
     helpers |= {"transport_to_uniform", "w2sq_gaussian", "ring_modes"}
-    functions = {name for name, f in vars(metrics).items() if getattr(f, "__module__", "") == metrics.__name__}
+    functions = {
+        name
+        for module in (gaussian_module, modes, samples, trials)
+        for name, f in vars(module).items()
+        if getattr(f, "__module__", "") == module.__name__
+    }
     public = {name for name in functions if name[0].islower()}
     assert public - helpers == set(CASES) - {"modes", "high_quality", "variance_ratio"}

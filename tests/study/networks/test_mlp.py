@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import vmap
 
-from study.networks import Network, flatten, identity, leaky_relu, mlp, split, tanh
+from study.networks.base import Network, flatten, identity, leaky_relu, split, tanh
+from study.networks.mlp import mlp
 from study.record import grad, record
 from study.trim import trim
 

@@ -1,0 +1,47 @@
+"""What all metrics share: many trials at once, and a nan for the one that is broken.
+
+Every metric takes the trials along the leading axis c and returns float64 values of shape (c,). A trial whose samples
+or parameters are not finite gets nan, raises nothing and leaves the others alone. What a trial gets depends on that
+trial only: anything whose rounding could change with the number of rows is computed trial by trial.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from study.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function of one trial (n, d) to each of the trials (c, n, d), with the memory of one; float64."""
+    x = x.double()
+    if len(x) == 0:
+        return x.new_empty(0)
+    return torch.stack([function(trial) for trial in x])
+
+
+def finite_or_nan(value: Tensor, x: Tensor) -> Tensor:
+    """The values (c,), nan where the trial's x (c, ...) is not finite throughout."""
+    return torch.where(torch.isfinite(x).flatten(1).all(1), value, math.nan)
+
+
+def eigenvalues(matrix: Tensor) -> Tensor:
+    """Eigenvalues (..., k) of symmetric matrices (..., k, k), nan for a matrix that is not finite.
+
+    LAPACK raises on such a matrix, and would take the whole batch down with it.
+    """
+    finite = torch.isfinite(matrix).all(-1).all(-1)
+    values = torch.linalg.eigvalsh(torch.where(finite[..., None, None], matrix, 0.0))
+    return torch.where(finite[..., None], values, math.nan)
+
+
+def nuclear_norm(matrix: Tensor) -> Tensor:
+    """Sum of the singular values (...,) of matrices (..., m, n), nan for a matrix that is not finite."""
+    finite = torch.isfinite(matrix).all(-1).all(-1)
+    values = torch.linalg.svdvals(torch.where(finite[..., None, None], matrix, 0.0))
+    return torch.where(finite, values.sum(-1), math.nan)
