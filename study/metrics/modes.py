@@ -25,6 +25,21 @@ TRUNCATED_VARIANCE = 1 - HIGH_QUALITY_SD**2 / 2 * (1 / HIGH_QUALITY_CEILING - 1)
 """Variance along one axis of N(0, I_2) given that it lies within 3 sd, 0.949."""
 
 
+def high_quality_ceiling(d: int) -> float:
+    """Share of high-quality samples of a perfect sampler in d dimensions, P(chi2_d < 9)."""
+    half = HIGH_QUALITY_SD**2 / 2
+    shape, share = (1.0, HIGH_QUALITY_CEILING) if d % 2 == 0 else (0.5, math.erf(math.sqrt(half)))
+    while 2 * shape < d:
+        share -= half**shape * math.exp(-half) / math.gamma(shape + 1)
+        shape += 1
+    return share
+
+
+def truncated_variance(d: int) -> float:
+    """Variance along one axis of N(0, I_d) given that it lies within 3 sd."""
+    return TRUNCATED_VARIANCE if d == 2 else high_quality_ceiling(d + 2) / high_quality_ceiling(d)
+
+
 class Modes(NamedTuple):
     """What `ring_modes` returns, each of shape (c,).
 
@@ -83,25 +98,78 @@ def transport_to_uniform(counts: NDArray[np.int64], cost: NDArray[np.float64]) -
 
 
 def ring_modes(x: Tensor, centres: Tensor, *, sd: float, minimum: int = 1) -> Modes:
-    """Mode metrics of planar mixtures (PacGAN, Lin et al. 2018).
+    """Mode metrics of mixtures of round modes, wherever their centres are (PacGAN, Lin et al. 2018).
 
     Args:
-        x: Shape (c, n, 2).
-        centres: Shape (m, 2).
-        sd: Standard deviation of a mode.
-        minimum: High-quality samples that make a mode captured.
+        x: Shape (c, n, d).
+        centres: Shape (m, d).
+        sd: Standard deviation of a mode along each axis.
+        minimum: High-quality samples that make a mode captured: 1 in PacGAN, 11 in Thanh-Tung et al. (2019).
     """
-    square, index = nearest_mode(x, centres)
-    labels = torch.arange(len(centres), device=x.device)
-    member = ((index[..., None] == labels) & (square <= (HIGH_QUALITY_SD * sd) ** 2)[..., None]).double()
+    d = centres.shape[1]
+    member = _members(x, centres, sd)
     counts = member.sum(1)
     offsets = torch.where(member[..., None] > 0, x.double()[:, :, None] - centres.double(), 0.0)
     means = offsets.sum(1) / counts.clamp(min=1)[..., None]
     residuals = (offsets - means[:, None]) * member[..., None]
-    freedom = 2 * (counts - 1).clamp(min=0).sum(-1)
+    freedom = d * (counts - 1).clamp(min=0).sum(-1)
     variance = residuals.square().sum((1, 2, 3)) / freedom.clamp(min=1)
     return Modes(
         captured=finite_or_nan((counts >= minimum).double().sum(-1), x),
         high_quality=finite_or_nan(member.sum((1, 2)) / x.shape[1], x),
-        variance_ratio=finite_or_nan(variance / (TRUNCATED_VARIANCE * sd**2), x),
+        variance_ratio=finite_or_nan(variance / (truncated_variance(d) * sd**2), x),
     )
+
+
+def mode_counts(x: Tensor, centres: Tensor, *, sd: float) -> Tensor:
+    """High-quality samples (c, m) nearest to each mode; arguments as in `ring_modes`.
+
+    Their `divergence.kl_to_uniform` says how evenly the modes are hit.
+    """
+    return finite_or_nan(_members(x, centres, sd).sum(1), x)
+
+
+def mode_variance_ratios(x: Tensor, centres: Tensor, *, sd: float) -> Tensor:
+    """For each mode, what `Modes.variance_ratio` pools: shape (c, m), 0 for a mode with fewer than two samples.
+
+    Arguments as in `ring_modes`. The ratio of a perfect sampler with n samples in a mode has a relative standard
+    deviation of sqrt(2 / (d n)) at most.
+    """
+    m, d = centres.shape
+
+    def one(trial: Tensor) -> Tensor:
+        ratios = []
+        for j, inside in enumerate(_members(trial[None], centres, sd)[0].bool().unbind(1)):
+            offsets = trial[inside] - centres[j].double()
+            squares = (offsets - offsets.mean(0)).square().sum()
+            ratios.append(squares / (d * (len(offsets) - 1)) if len(offsets) > 1 else trial.new_zeros(()))
+        return torch.stack(ratios)
+
+    variances = each(one, x).reshape(len(x), m)
+    return finite_or_nan(variances / (truncated_variance(d) * sd**2), x)
+
+
+def lowest_variance_ratio(ratios: Tensor) -> Tensor:
+    """Least of the ratios (c, m) of `mode_variance_ratios`, shape (c,): 0 as soon as one mode is missed."""
+    return ratios.amin(-1)
+
+
+def typical_variance_ratio(ratios: Tensor) -> Tensor:
+    """Geometric mean of the ratios (c, m) that are not 0, shape (c,): blur and collapse by one factor weigh the same.
+
+    0 where all are. Modes that are missed are for `Modes.captured` to count.
+    """
+    seen = ratios > 0
+    logarithms = torch.where(seen, ratios.log(), 0.0)
+
+    def one(row: Tensor, some: Tensor) -> Tensor:
+        return torch.where(some.any(), torch.exp(row.sum() / some.sum().clamp(min=1)), 0.0)
+
+    return torch.where(ratios.isnan().any(-1), math.nan, each(one, logarithms, seen))
+
+
+def _members(x: Tensor, centres: Tensor, sd: float) -> Tensor:
+    """1 where a sample is of high quality and the mode is the nearest, else 0: shape (c, n, m), float64."""
+    square, index = nearest_mode(x, centres)
+    labels = torch.arange(len(centres), device=x.device)
+    return ((index[..., None] == labels) & (square <= (HIGH_QUALITY_SD * sd) ** 2)[..., None]).double()

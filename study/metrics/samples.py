@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from study import kernels
 from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import distances, each, finite_or_nan, rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,13 +36,54 @@ def w2sq_samples(x: Tensor, reference: Tensor) -> Tensor:
     return each(one, x)
 
 
+def energy_distance(x: Tensor, reference: Tensor) -> Tensor:
+    """Energy distance 2 E|x - y| - E|x - x'| - E|y - y'| of samples to a reference; the square, no root is taken.
+
+    The V-statistic: pairs of a point with itself count, so it is 0 for equal samples and never negative. For a perfect
+    sampler it is E|x - x'| (1/n + 1/m) on average. Székely and Rizzo (2013).
+
+    Args:
+        x: Shape (c, n, d).
+        reference: Shape (m, d), finite.
+
+    Returns:
+        Shape (c,). Rounding can make it slightly negative; it is clipped at 0.
+    """
+    reference = reference.double()
+    own = _mean_distance(reference, reference)
+
+    def one(trial: Tensor) -> Tensor:
+        return 2 * _mean_distance(trial, reference) - _mean_distance(trial, trial) - own
+
+    return finite_or_nan(each(one, x).clamp(min=0), x)
+
+
+def _mean_distance(a: Tensor, b: Tensor) -> Tensor:
+    return rows(lambda part: distances(part, b).mean(1), a).mean()
+
+
+def mmd2_unbiased(x: Tensor, reference: Tensor, kernel: kernels.Kernel) -> Tensor:
+    """Unbiased squared maximum mean discrepancy, which can be negative, of samples to a reference.
+
+    Args:
+        x: Shape (c, n, d), n at least 2.
+        reference: Shape (m, d), finite, m at least 2.
+        kernel: One of `study.kernels`, such as `gaussian`.
+
+    Returns:
+        Shape (c,).
+    """
+    reference = reference.double()
+    return finite_or_nan(each(lambda trial: kernels.mmd2_unbiased(kernel, trial, reference), x), x)
+
+
 def mean_nearest_distance(x: Tensor, reference: Tensor) -> Tensor:
     """Mean Euclidean distance of samples (c, n, d) to their nearest point of a reference (m, d), shape (c,).
 
     Against the training set it sees memorisation, which a distance between distributions rewards.
     """
     reference = reference.double()
-    return finite_or_nan(each(lambda trial: _distances(trial, reference).amin(1).mean(), x), x)
+    return finite_or_nan(each(lambda trial: distances(trial, reference).amin(1).mean(), x), x)
 
 
 def mean_spacing(x: Tensor) -> Tensor:
@@ -51,7 +93,7 @@ def mean_spacing(x: Tensor) -> Tensor:
     """
 
     def one(trial: Tensor) -> Tensor:
-        return _distances(trial, trial).fill_diagonal_(math.inf).amin(1).mean()
+        return distances(trial, trial).fill_diagonal_(math.inf).amin(1).mean()
 
     return finite_or_nan(each(one, x), x)
 
@@ -59,9 +101,4 @@ def mean_spacing(x: Tensor) -> Tensor:
 def mean_pairwise_distance(x: Tensor) -> Tensor:
     """Mean Euclidean distance between distinct samples of a trial (c, n, d), shape (c,)."""
     n = x.shape[1]
-    return finite_or_nan(each(lambda trial: _distances(trial, trial).sum() / (n * (n - 1)), x), x)
-
-
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """Distances (n, m) by differences: the usual shortcut of a matrix product is wrong near 0."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return finite_or_nan(each(lambda trial: distances(trial, trial).sum() / (n * (n - 1)), x), x)

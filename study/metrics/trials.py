@@ -17,17 +17,35 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a function of one trial (n, d) to each of the trials (c, n, d), with the memory of one; float64."""
+ROWS = 256
+"""Rows of a matrix of pairs that are held at once: few enough that a block of some thousand columns stays in cache."""
+
+
+def each(function: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
+    """Apply a function of one trial (n, d) to each of the trials (c, n, d), with the memory of one; float64.
+
+    Others, also of length c, are cast and handed over trial by trial as further arguments.
+    """
     x = x.double()
     if len(x) == 0:
         return x.new_empty(0)
-    return torch.stack([function(trial) for trial in x])
+    return torch.stack([function(*parts) for parts in zip(x, *(other.double() for other in others), strict=True)])
+
+
+def rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function that treats the rows of x (n, d) one by one to `ROWS` of them at a time; joined, (n, ...)."""
+    return torch.cat([function(part) for part in torch.split(x, ROWS)])
 
 
 def finite_or_nan(value: Tensor, x: Tensor) -> Tensor:
-    """The values (c,), nan where the trial's x (c, ...) is not finite throughout."""
-    return torch.where(torch.isfinite(x).flatten(1).all(1), value, math.nan)
+    """The values (c, ...), nan where the trial's x (c, ...) is not finite throughout."""
+    finite = torch.isfinite(x).flatten(1).all(1)
+    return torch.where(finite.view(-1, *[1] * (value.ndim - 1)), value, math.nan)
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances (n, m) by differences: the usual shortcut of a matrix product is wrong near 0."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:

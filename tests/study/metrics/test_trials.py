@@ -1,0 +1,43 @@
+import math
+
+import torch
+
+from study.metrics.trials import ROWS, distances, each, eigenvalues, finite_or_nan, nuclear_norm, rows
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_ill_matrices_give_nan_where_lapack_raises():
+    x = torch.eye(3, dtype=torch.float64).repeat(3, 1, 1)
+    x[1, 0, 0] = math.nan
+    assert eigenvalues(x).isnan().all(-1).tolist() == [False, True, False]
+    assert nuclear_norm(x).isnan().tolist() == [False, True, False]
+    assert nuclear_norm(x)[0] == 3
+
+
+def test_each_hands_over_one_trial_of_every_argument():
+    x, y = normal(3, 4, 2).float(), normal(3, 5, 2).float()
+    values = each(lambda a, b: a.sum() + 10 * b.sum(), x, y)
+    assert values.dtype == torch.float64
+    expected = [float(a.double().sum() + 10 * b.double().sum()) for a, b in zip(x, y, strict=True)]
+    assert values.tolist() == expected
+
+
+def test_rows_in_parts_are_the_rows():
+    x = torch.arange(2.0 * ROWS + 3)[:, None]
+    assert torch.equal(rows(lambda part: part[:, 0] + len(part), x)[ROWS:-3], x[ROWS:-3, 0] + ROWS)
+    assert torch.equal(rows(lambda part: part.square(), x), x.square())
+
+
+def test_a_trial_that_is_not_finite_is_nan_in_all_its_values():
+    x = normal(3, 4)
+    x[1, 2] = math.inf
+    assert finite_or_nan(torch.ones(3), x).isnan().tolist() == [False, True, False]
+    assert finite_or_nan(torch.ones(3, 2, 2), x).isnan().flatten(1).all(1).tolist() == [False, True, False]
+
+
+def test_distances_of_far_and_equal_points_are_exactly_0():
+    x = 1e8 + normal(50, 3)
+    assert float(distances(x, x).diagonal().abs().max()) == 0
