@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 NORMALISATION_EPSILON = 1e-5
-"""Added to a variance before its root; Salimans et al.'s code."""
+"""Added to a variance before its root; the codes of Salimans et al. 2016 and of Gulrajani et al. 2017."""
 TINY = 1e-12
 """A spectral norm below this counts as zero."""
 
@@ -40,34 +40,97 @@ def minibatch_similarity(m: Tensor) -> Tensor:
     return (torch.exp(-distance) * others).sum(-1).T
 
 
+def batch_norm(x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch normalisation (Ioffe and Szegedy 2015) as in training: by the batch's own statistics.
+
+    Args:
+        x: Shape (n, k), or maps (n, k, h, w), whose statistics are over samples and positions.
+        gain: Shape (k,).
+        bias: Shape (k,).
+
+    Returns:
+        The normalised batch, and the means (k,) and biased variances (k,) it was normalised by.
+    """
+    axes = (0, *_positions(x))
+    mean = x.mean(axes, keepdim=True)
+    centred = x - mean
+    variance = centred.square().mean(axes, keepdim=True)
+    result = _scaled(centred * torch.rsqrt(variance + NORMALISATION_EPSILON), gain, bias)
+    return result, mean.flatten(), variance.flatten()
+
+
 def batch_norm_self(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    """Ordinary batch normalisation of a batch (n, k) by its own mean and (biased) variance; gain and bias (k,)."""
-    centred = x - x.mean(0)
-    return centred * torch.rsqrt(centred.square().mean(0) + NORMALISATION_EPSILON) * gain + bias
+    """What `batch_norm` makes of a batch, alone."""
+    return batch_norm(x, gain, bias)[0]
+
+
+def batch_norm_by(x: Tensor, mean: Tensor, variance: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """Batch normalisation as in evaluation: by given means (k,) and biased variances (k,); the rest as `batch_norm`."""
+    scale = torch.rsqrt(variance + NORMALISATION_EPSILON)
+    return _scaled((x - _per_channel(mean, x)) * _per_channel(scale, x), gain, bias)
+
+
+def layer_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """Layer normalisation: each sample over all its channels and positions (Ba et al. 2016).
+
+    Gain and bias (k,) belong to channels, as in the code of Gulrajani et al. 2017. Shapes as in `batch_norm`.
+    """
+    return _scaled(_standardised(x, (1, *_positions(x))), gain, bias)
+
+
+def instance_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """Instance normalisation: each channel of each sample over its positions (Ulyanov et al. 2016); maps alone."""
+    return _scaled(_standardised(x, _positions(x)), gain, bias)
 
 
 def virtual_batch_norm(x: Tensor, reference: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     """Normalise each sample by the statistics of a reference batch and itself (Salimans et al. 2016, section 3.5).
 
     With w = 1/(n + 1), m = w x + (1 - w) mean(reference) and s = w x^2 + (1 - w) mean(reference^2), the result is
-    (x - m) / sqrt(s - m^2 + eps) * gain + bias. A sample does not see the other samples of its batch.
+    (x - m) / sqrt(s - m^2 + eps) * gain + bias; in maps, x and x^2 in m and s are means over the sample's positions. A
+    sample does not see the other samples of its batch.
 
     Args:
-        x: Live samples (b, k).
-        reference: The same layer's values for the reference batch, (n, k), themselves not yet normalised.
+        x: Live samples (b, k) or (b, k, h, w).
+        reference: The same layer's values for the reference batch, (n, k) or (n, k, h, w), themselves not yet
+            normalised.
         gain: Shape (k,).
         bias: Shape (k,).
 
     Returns:
-        Shape (b, k).
+        The shape of `x`.
     """
-    w = 1 / (len(reference) + 1)
-    mean = reference.mean(0)
-    variance = (reference - mean).square().mean(0)
-    offset = x - mean
+    w, positions = 1 / (len(reference) + 1), _positions(x)
+    axes = (0, *positions)
+    mean = reference.mean(axes, keepdim=True)
+    variance = (reference - mean).square().mean(axes, keepdim=True)
+    own = x.mean(positions, keepdim=True) if positions else x
+    offset = own - mean
     # x - m and s - m^2 written by the offset: the difference of squares can round to below zero
     mixed = (1 - w) * (variance + w * offset.square())
-    return (1 - w) * offset * torch.rsqrt(mixed + NORMALISATION_EPSILON) * gain + bias
+    centred = (1 - w) * offset
+    if positions:
+        within = x - own
+        mixed = mixed + w * within.square().mean(positions, keepdim=True)
+        centred = centred + within
+    return _scaled(centred * torch.rsqrt(mixed + NORMALISATION_EPSILON), gain, bias)
+
+
+def _positions(x: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, x.ndim))
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(-1, *(1 for _ in _positions(x))) if x.ndim > 2 else values
+
+
+def _scaled(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    return x * _per_channel(gain, x) + _per_channel(bias, x)
+
+
+def _standardised(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    centred = x - x.mean(axes, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + NORMALISATION_EPSILON)
 
 
 def power_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

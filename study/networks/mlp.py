@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from study.layers import batch_norm_self, minibatch_similarity, virtual_batch_norm
-from study.lazy import torch
-from study.networks.base import Network, Parameters, identity, leaky_relu, split
+from study.networks.base import ACTIVATIONS, NORMS, Network, Pair, identity, known, leaky_relu, tanh
+from study.networks.parts import (
+    KERNELS,
+    Layer,
+    assemble,
+    hidden_layer,
+    labelled,
+    linear,
+    plain,
+    sequence,
+    similarities,
+)
+from study.networks.starts import gain, spread
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-KERNELS = 16
-"""Similarities per sample in minibatch discrimination; for small networks, the published code has 100."""
-KERNEL_DIMENSIONS = 5
-"""Dimensions in which each similarity is measured; as published."""
-GAIN_SD = 0.02
-"""Spread around one of the gains of virtual batch normalisation at the start; Salimans et al.'s code."""
 
 
 def mlp(
@@ -29,103 +32,79 @@ def mlp(
     hidden: Callable[[Tensor], Tensor] = leaky_relu,
     output: Callable[[Tensor], Tensor] = identity,
     minibatch: bool = False,
-    virtual_batch: bool = False,
+    norm: str = "none",
+    labels: int = 0,
 ) -> Network:
     """A multilayer perceptron.
-
-    Minibatch discrimination: the kernels M = f T of `minibatch_similarity`, with f the activations (b, A) that would
-    enter the last layer and T the parameter `tensor` of shape (A, KERNELS * KERNEL_DIMENSIONS); the last layer sees f
-    and the similarities. T starts like any weight; the published code normalises it, with a learned scale, and scales
-    it to the first batch.
-
-    Virtual batch normalisation: of every hidden layer, before its activation. The parameters that `apply` and
-    `features` get must then hold the reference batch (n, inputs) as "reference", which is not trained and not in
-    `shapes`; it goes through all layers at each call, normalised by itself. A layer's bias is added after the
-    normalisation, which would cancel any added before, and starts at zero; its gains start from N(1, GAIN_SD).
 
     Args:
         sizes: Width of the input, of each hidden layer, and of the output.
         hidden: Activation between layers.
         output: Activation after the last layer.
         minibatch: Whether samples see how similar the others of their batch are, before the last layer.
-        virtual_batch: Whether hidden layers are normalised by a reference batch; for generators.
+        norm: What normalises every hidden layer before its activation: "none", "batch", "layer" or "virtual". The bias
+            of a normalised layer is added after the normalisation and starts at zero, its gains start from N(1, 0.02).
+        labels: Classes of a generator, as in `labelled`; 0 for none.
 
     Returns:
         A network whose weights and biases start uniform in +-1/sqrt(fan_in), torch.nn.Linear's default.
+
+    Raises:
+        ValueError: If there is no such normalisation, or no hidden layer for it.
     """
-    last = len(sizes) - 2
-    parts = _parts(sizes, minibatch=minibatch, virtual_batch=virtual_batch)
-    shapes = {name: shape for name, (shape, _) in parts.items()}
+    _refuse(sizes, norm)
+    layers = list(pairwise((2 * sizes[0] if labels else sizes[0], *sizes[1:])))
 
-    def initialise(uniform: Tensor) -> dict[str, Tensor]:
-        return {name: parts[name][1](piece) for name, piece in split(uniform, shapes).items()}
+    def hidden_one(i: int, inputs: int, width: int) -> Layer:
+        product = partial(linear, inputs=inputs, outputs=width, start=spread(inputs))
+        return hidden_layer(product, str(i), width, norm=norm, gain=gain, activation=hidden, bias=spread(inputs))
 
-    def features(parameters: Parameters, x: Tensor) -> tuple[Tensor, ...]:
-        if virtual_batch:
-            return _virtual_features(parameters, x, hidden=hidden, count=last)
-        reached = []
-        for i in range(last):
-            x = hidden(torch.addmm(parameters[f"bias{i}"], x, parameters[f"weight{i}"]))
-            reached.append(x)
-        return tuple(reached)
-
-    def apply(parameters: Parameters, x: Tensor) -> Tensor:
-        f = (x, *features(parameters, x))[-1]
-        if minibatch:
-            kernels = (f @ parameters["tensor"]).view(len(f), KERNELS, KERNEL_DIMENSIONS)
-            f = torch.cat([f, minibatch_similarity(kernels)], 1)
-        return output(torch.addmm(parameters[f"bias{last}"], f, parameters[f"weight{last}"]))
+    within = [hidden_one(i, *layer) for i, layer in enumerate(layers[:-1])]
+    last, (inputs, outputs) = len(within), layers[-1]
+    seen = inputs + KERNELS if minibatch else inputs
+    head = [linear(str(last), seen, outputs, spread(seen), bias=spread(seen)), plain(output)]
+    if minibatch:
+        head.insert(0, similarities(inputs, spread(inputs)))
 
     def rebuild(
-        *, outputs: int | None = None, minibatch: bool = minibatch, virtual_batch: bool = virtual_batch
+        *,
+        outputs: int = outputs,
+        minibatch: bool = minibatch,
+        norm: str = norm,
+        depth: int | None = None,
+        width: int | None = None,
+        activation: str | None = None,
+        labels: int = labels,
     ) -> Network:
-        changed = (*sizes[:-1], sizes[-1] if outputs is None else outputs)
-        return mlp(changed, hidden=hidden, output=output, minibatch=minibatch, virtual_batch=virtual_batch)
+        changed = (*_resized(sizes[:-1], depth=depth, width=width), outputs)
+        function = hidden if activation is None else ACTIVATIONS[known(activation, ACTIVATIONS, "activation")]
+        return mlp(changed, hidden=function, output=output, minibatch=minibatch, norm=norm, labels=labels)
 
-    return Network(shapes=shapes, initialise=initialise, apply=apply, features=features, rebuild=rebuild, hidden=last)
-
-
-def _parts(
-    sizes: Sequence[int], *, minibatch: bool, virtual_batch: bool
-) -> dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]]:
-    """Each parameter's shape, and what makes its start of uniforms of that shape."""
-    parts: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {}
-    layers = list(pairwise(sizes))
-    for i, (width, outputs) in enumerate(layers):
-        inputs, normalised = width, virtual_batch and i < len(layers) - 1
-        if minibatch and i == len(layers) - 1:
-            parts["tensor"] = ((width, KERNELS * KERNEL_DIMENSIONS), _spread(width))
-            inputs = width + KERNELS
-        parts[f"weight{i}"] = ((inputs, outputs), _spread(inputs))
-        parts[f"bias{i}"] = ((outputs,), _zero if normalised else _spread(inputs))
-        if normalised:
-            parts[f"gain{i}"] = ((outputs,), _gain)
-    return parts
+    body = sequence(labelled(sizes[0], labels), *within)
+    return assemble(body, sequence(*head), rebuild=rebuild, virtual=norm == "virtual")
 
 
-def _spread(fan_in: int) -> Callable[[Tensor], Tensor]:
-    return lambda uniform: (2 * uniform - 1) / math.sqrt(fan_in)
+def perceptrons(latent: int, shape: tuple[int, ...], *, bounded: bool) -> Pair:
+    """Two perceptrons with two hidden layers of 64 units, as the tasks on vectors have."""
+    width = math.prod(shape)
+    return Pair(mlp([latent, 64, 64, width], output=tanh if bounded else identity), mlp([width, 64, 64, 1]))
 
 
-def _zero(uniform: Tensor) -> Tensor:
-    return torch.zeros_like(uniform)
+def _refuse(sizes: Sequence[int], norm: str) -> None:
+    if known(norm, NORMS, "normalisation") == "instance":
+        raise ValueError("instance normalisation needs maps, and the layers of a perceptron have none")
+    if norm != "none" and len(sizes) == 2:
+        raise ValueError("there is no hidden layer to normalise")
 
 
-def _gain(uniform: Tensor) -> Tensor:
-    return torch.add(1, torch.special.ndtri(uniform), alpha=GAIN_SD)
-
-
-def _virtual_features(
-    parameters: Parameters, x: Tensor, *, hidden: Callable[[Tensor], Tensor], count: int
-) -> tuple[Tensor, ...]:
-    if "reference" not in parameters:
-        raise ValueError("virtual batch normalisation needs a batch of inputs as the parameter 'reference'")
-    reference = parameters["reference"]
-    reached = []
-    for i in range(count):
-        weight, gain, bias = (parameters[f"{name}{i}"] for name in ("weight", "gain", "bias"))
-        x, reference = x @ weight, reference @ weight
-        x, reference = virtual_batch_norm(x, reference, gain, bias), batch_norm_self(reference, gain, bias)
-        x, reference = hidden(x), hidden(reference)
-        reached.append(x)
-    return tuple(reached)
+def _resized(sizes: Sequence[int], *, depth: int | None, width: int | None) -> tuple[int, ...]:
+    """Widths of the input and of the hidden layers, of which there are to be `depth`, all of them `width` wide."""
+    first, *hidden = sizes
+    if width is not None:
+        hidden = [width] * len(hidden)
+    if depth is None:
+        return (first, *hidden)
+    widths = {width} if width is not None else set(hidden)
+    if depth and len(widths) != 1:
+        raise ValueError("another depth needs a width too: the hidden layers have none in common")
+    return (first, *list(widths) * depth)

@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from torch.func import grad, vmap
 
 from study.layers import (
+    batch_norm,
+    batch_norm_by,
     batch_norm_self,
     clip_gradients,
     feature_distance,
     historical_distance,
+    instance_norm,
+    layer_norm,
     minibatch_similarity,
     mixture_choice,
     mixture_entropy,
@@ -100,6 +104,69 @@ def test_reference_batch_is_normalised_as_torch_does_in_training():
     x = 3 * normal(8, 3) + 2
     expected = torch.nn.functional.batch_norm(x, None, None, GAIN, BIAS, training=True, eps=1e-5)
     assert torch.allclose(batch_norm_self(x, GAIN, BIAS), expected, rtol=1e-12, atol=1e-12)
+
+
+CASES = st.tuples(st.integers(2, 6), st.integers(1, 4), st.sampled_from([(), (1, 1), (2, 3), (4, 4)]), SEEDS)
+# 2.2e-16 for sums of up to 96 terms, over variances that epsilon keeps above 1e-5
+CLOSE = {"rtol": 0, "atol": 2.2e-16 * 96 * 316 * 10}
+
+
+def layer_of(case):
+    n, channels, positions, seed = case
+    x = 3 * normal(n, channels, *positions, seed=seed) + 2
+    return x, normal(channels, seed=seed + 1), normal(channels, seed=seed + 2)
+
+
+@settings(deadline=None)
+@given(CASES)
+def test_batch_norm_is_torch_s_and_gives_the_moments_it_used(case):
+    x, gain, bias = layer_of(case)
+    found, mean, variance = batch_norm(x, gain, bias)
+    expected = torch.nn.functional.batch_norm(x, None, None, gain, bias, training=True, eps=1e-5)
+    assert torch.allclose(found, expected, **CLOSE)
+    columns = x.transpose(0, 1).flatten(1)
+    assert torch.allclose(mean, columns.mean(1), **CLOSE)
+    assert torch.allclose(variance, columns.var(1, correction=0), **CLOSE)
+    assert torch.equal(batch_norm_self(x, gain, bias), found)
+
+
+@settings(deadline=None)
+@given(CASES)
+def test_batch_norm_by_given_moments_is_torch_s_in_evaluation(case):
+    x, gain, bias = layer_of(case)
+    mean, variance = 2 + normal(len(gain), seed=7), normal(len(gain), seed=8).square()
+    expected = torch.nn.functional.batch_norm(x, mean, variance, gain, bias, training=False, eps=1e-5)
+    assert torch.allclose(batch_norm_by(x, mean, variance, gain, bias), expected, **CLOSE)
+    _, *own = batch_norm(x, gain, bias)
+    assert torch.allclose(batch_norm_by(x, *own, gain, bias), batch_norm_self(x, gain, bias), **CLOSE)
+
+
+@settings(deadline=None)
+@given(CASES)
+def test_layer_norm_is_torch_s_with_one_gain_and_bias_for_each_channel(case):
+    x, gain, bias = layer_of(case)
+    grouped = torch.nn.functional.group_norm(x, 1, gain, bias, eps=1e-5)
+    assert torch.allclose(layer_norm(x, gain, bias), grouped, **CLOSE)
+    ones, zeros = torch.ones_like(gain), torch.zeros_like(bias)
+    plain = torch.nn.functional.layer_norm(x, x.shape[1:], eps=1e-5)
+    assert torch.allclose(layer_norm(x, ones, zeros), plain, **CLOSE)
+
+
+@settings(deadline=None)
+@given(CASES.filter(lambda case: case[2] not in ((), (1, 1))))
+def test_instance_norm_is_torch_s(case):
+    x, gain, bias = layer_of(case)
+    expected = torch.nn.functional.instance_norm(x, weight=gain, bias=bias, eps=1e-5)
+    assert torch.allclose(instance_norm(x, gain, bias), expected, **CLOSE)
+
+
+@settings(deadline=None)
+@given(CASES, st.integers(1, 5))
+def test_virtual_statistics_are_those_of_the_reference_batch_with_the_sample_added(case, n):
+    x, gain, bias = layer_of(case)
+    reference = 2 * normal(n, *x.shape[1:], seed=case[3] + 3) - 1
+    rows = [batch_norm_self(torch.cat([row[None], reference]), gain, bias)[0] for row in x]
+    assert torch.allclose(virtual_batch_norm(x, reference, gain, bias), torch.stack(rows), **CLOSE)
 
 
 def test_live_samples_are_normalised_by_the_published_formula():
@@ -353,7 +420,12 @@ def test_historical_distance_pulls_back():
 ONE_TRIAL = {
     "similarity": (lambda m: minibatch_similarity(m), [(4, 3, 2)]),
     "norm of itself": (batch_norm_self, [(6, 3), (3,), (3,)]),
+    "norm of maps": (batch_norm_self, [(4, 3, 2, 2), (3,), (3,)]),
+    "given norm": (lambda x, m, v, g, b: batch_norm_by(x, m, v.square(), g, b), [(4, 3, 2, 2), *[(3,)] * 4]),
+    "layer norm": (layer_norm, [(4, 3, 2, 2), (3,), (3,)]),
+    "instance norm": (instance_norm, [(2, 3, 2, 3), (3,), (3,)]),
     "virtual norm": (virtual_batch_norm, [(4, 3), (6, 3), (3,), (3,)]),
+    "virtual norm of maps": (virtual_batch_norm, [(2, 3, 2, 2), (3, 3, 2, 2), (3,), (3,)]),
     "start": (lambda x: power_start({"w": x.sigmoid()})["w"], [(3,)]),
     "iterate": (lambda w, u: power_iterate({"w": w}, {"w": u})["w"], [(4, 3), (3,)]),
     "normalised": (lambda w, u: spectrally_normalised({"w": w}, {"w": u})["w"], [(4, 3), (3,)]),

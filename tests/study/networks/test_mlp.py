@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: plain, with minibatch discrimination, and with virtual batch normalisation."""
+"""Multilayer perceptrons: plain, with minibatch discrimination, normalised, and of other sizes."""
 
 import math
 
@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import vmap
 
-from study.networks.base import Network, flatten, identity, leaky_relu, split, tanh
+from study.networks.base import ACTIVATIONS, Network, flatten, identity, leaky_relu, split, tanh
 from study.networks.mlp import mlp
+from study.networks.table import NETWORKS
 from study.record import grad, record
 from study.trim import trim
 
@@ -26,8 +27,10 @@ def started(network, seed=0):
 FORMS = {
     "plain": {},
     "minibatch": {"minibatch": True},
-    "virtual": {"virtual_batch": True},
-    "both": {"minibatch": True, "virtual_batch": True},
+    "virtual": {"norm": "virtual"},
+    "both": {"minibatch": True, "norm": "virtual"},
+    "batch": {"norm": "batch"},
+    "layer": {"norm": "layer"},
 }
 REFERENCE = normal(7, 2, seed=11)
 
@@ -88,7 +91,7 @@ def test_weights_start_within_the_inverse_root_of_their_inputs():
 
 
 def test_gains_start_around_one_and_normalised_biases_at_zero():
-    network = mlp([2, 2000, 2], virtual_batch=True)
+    network = mlp([2, 2000, 2], norm="virtual")
     start = started(network)
     assert start["bias0"].unique().item() == 0
     assert start["bias1"].unique().numel() == 2  # the last layer is not normalised
@@ -113,8 +116,11 @@ def test_without_hidden_layers_there_are_no_features():
         assert network.features(started(mlp([2, 3])), normal(4, 2)) == ()
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("sizes", [[2, 1], [2, 4, 1], [2, 4, 3, 1]])
+@pytest.mark.parametrize(
+    ("form", "sizes"),
+    [(form, sizes) for form in FORMS for sizes in ([2, 4, 1], [2, 4, 3, 1])]
+    + [(f, [2, 1]) for f in ("plain", "minibatch")],
+)
 def test_rebuilt_with_more_outputs_only_the_last_layer_differs(form, sizes):
     network = mlp(sizes, hidden=torch.relu, output=tanh, **FORMS[form])
     wider = network.rebuild(outputs=5)
@@ -137,7 +143,7 @@ def test_rebuilt_is_as_made_so(form):
     assert rebuilt.shapes == made.shapes
     parameters, x = parameters_of(made), normal(6, 2)
     assert torch.equal(rebuilt.apply(parameters, x), made.apply(parameters, x))
-    back = made.rebuild(minibatch=False, virtual_batch=False)
+    back = made.rebuild(minibatch=False, norm="none")
     assert back.shapes == plain.shapes
 
 
@@ -186,7 +192,7 @@ def test_with_minibatch_discrimination_order_is_followed_and_company_matters(n, 
 
 
 def test_hidden_layers_are_normalised_by_the_reference_before_the_activation():
-    network = mlp([2, 3, 4, 1], hidden=torch.tanh, virtual_batch=True)
+    network = mlp([2, 3, 4, 1], hidden=torch.tanh, norm="virtual")
     assert network.shapes == {
         "weight0": (2, 3),
         "bias0": (3,),
@@ -222,14 +228,14 @@ def test_hidden_layers_are_normalised_by_the_reference_before_the_activation():
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_with_virtual_batch_normalisation_samples_do_not_see_each_other(seed):
-    network = mlp([2, 4, 3, 2], virtual_batch=True)
+    network = mlp([2, 4, 3, 2], norm="virtual")
     parameters, x = parameters_of(network), normal(5, 2, seed=seed)
     alone = torch.cat([network.apply(parameters, row[None]) for row in x])
     assert torch.allclose(network.apply(parameters, x), alone, rtol=1e-10, atol=1e-12)
 
 
 def test_scale_of_the_weights_before_a_normalisation_does_not_matter():
-    network = mlp([2, 4, 2], virtual_batch=True)
+    network = mlp([2, 4, 2], norm="virtual")
     parameters, x = parameters_of(network), normal(5, 2)
     scaled = parameters | {"weight0": 1e3 * parameters["weight0"]}
     larger = parameters | {"weight0": 1e6 * parameters["weight0"]}
@@ -238,9 +244,87 @@ def test_scale_of_the_weights_before_a_normalisation_does_not_matter():
 
 
 def test_without_a_reference_batch_virtual_batch_normalisation_is_refused():
-    network = mlp([2, 4, 2], virtual_batch=True)
+    network = mlp([2, 4, 2], norm="virtual")
     with pytest.raises(ValueError, match="needs a batch of inputs as the parameter 'reference'"):
         network.apply(started(network), normal(5, 2))
+
+
+# other normalisations, sizes and activations
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_hidden_layers_are_normalised_as_torch_does(norm):
+    network = mlp([2, 3, 4, 1], hidden=torch.tanh, norm=norm)
+    parameters = {name: normal(*shape, seed=i) for i, (name, shape) in enumerate(network.shapes.items())}
+    x = normal(5, 2, seed=20)
+    found = network.apply(parameters, x)
+    for i in range(2):
+        weight, gain, bias = (parameters[f"{name}{i}"] for name in ("weight", "gain", "bias"))
+        if norm == "batch":
+            x = torch.nn.functional.batch_norm(x @ weight, None, None, gain, bias, training=True, eps=1e-5)
+        else:
+            x = torch.nn.functional.layer_norm(x @ weight, gain.shape, gain, bias, eps=1e-5)
+        x = torch.tanh(x)
+    expected = x @ parameters["weight2"] + parameters["bias2"]
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_depth_is_the_number_of_hidden_layers_and_width_theirs():
+    network = mlp([2, 4, 4, 1])
+    sizes = {
+        (): [2, 4, 4, 1],
+        (("depth", 3),): [2, 4, 4, 4, 1],
+        (("depth", 0),): [2, 1],
+        (("width", 7),): [2, 7, 7, 1],
+        (("depth", 1), ("width", 7)): [2, 7, 1],
+    }
+    for changes, expected in sizes.items():
+        rebuilt = network.rebuild(**dict(changes))
+        assert rebuilt.shapes == mlp(expected).shapes
+        assert rebuilt.hidden == len(expected) - 2
+    assert mlp([2, 4, 3, 1]).rebuild(width=5).shapes == mlp([2, 5, 5, 1]).shapes
+    with pytest.raises(ValueError, match="another depth needs a width too"):
+        mlp([2, 4, 3, 1]).rebuild(depth=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "at_minus_one", "at_two"),
+    [
+        ("relu", 0, 2),
+        ("leaky_relu", -0.2, 2),
+        ("tanh", math.tanh(-1), math.tanh(2)),
+        ("softplus", math.log(2) / 2 - 1, math.log1p(math.exp(6)) / 2 - 1),
+    ],
+)
+def test_an_activation_by_name_stands_between_layers_only(name, at_minus_one, at_two):
+    network = mlp([1, 1, 1], output=identity).rebuild(activation=name)
+    one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    parameters = {"weight0": one, "bias0": zero, "weight1": one, "bias1": zero}
+    found = network.apply(parameters, torch.tensor([[-1.0], [2.0]], dtype=torch.float64))
+    assert found.flatten().tolist() == pytest.approx([at_minus_one, at_two], rel=1e-12)
+    assert set(ACTIVATIONS) == {"relu", "leaky_relu", "tanh", "softplus"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "match"),
+    [
+        ([2, 4, 1], {"norm": "instance"}, "instance normalisation needs maps"),
+        ([2, 4, 1], {"norm": "group"}, "there is no normalisation 'group', only none, batch, layer, instance, virtual"),
+        ([2, 4, 1], {"activation": "elu"}, "there is no activation 'elu', only relu, leaky_relu, softplus, tanh"),
+        ([2, 1], {"norm": "batch"}, "there is no hidden layer to normalise"),
+    ],
+)
+def test_forms_that_there_are_not_are_refused(sizes, changes, match):
+    with pytest.raises(ValueError, match=match):
+        mlp(sizes).rebuild(**changes)
+
+
+def test_perceptrons_of_the_table_have_two_hidden_layers_of_64_units():
+    generator, discriminator = NETWORKS["mlp"](3, (2, 5), bounded=True)
+    assert generator.shapes == mlp([3, 64, 64, 10]).shapes
+    assert discriminator.shapes == mlp([10, 64, 64, 1]).shapes
+    # 3 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10
+    assert generator.size == 5066
 
 
 # together: mapped, differentiated twice and recorded
