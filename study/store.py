@@ -25,7 +25,7 @@ from study.errors import UserError
 from study.schema import SCHEMA_VERSION, TABLES
 
 SWEEP, MANIFEST, LEASE = "sweep.toml", "manifest.json", "lease.json"
-FOLDERS = ("plan", "trials", "history", "attempts", "progress", "checkpoints", "samples", "figures", "ray")
+FOLDERS = ("plan", "trials", "history", "attempts", "progress", "checkpoints", "samples", "figures", "files", "ray")
 REPORT = ("report.html", "summary.csv", "comparisons.csv")
 ENTRIES = {SWEEP, MANIFEST, LEASE, *FOLDERS, *REPORT}
 """Everything that belongs in a run directory."""
@@ -279,3 +279,30 @@ def read_design_table(path: Path) -> list[dict[str, Any]]:
                     f"the design table {path} has no value for {name} in row {index + 1}: every cell is needed"
                 )
     return rows
+
+
+def parquet_header(path: Path) -> tuple[int, list[str]]:
+    """Number of rows and names of columns of any Parquet file.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.metadata.num_rows, file.schema_arrow.names
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
+
+
+def read_columns(path: Path, columns: Sequence[str], *, rows: int = 256) -> Iterator[dict[str, list[Any]]]:
+    """Some columns of any Parquet file as Python values, so many rows at a time.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+                yield batch.to_pydict()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
