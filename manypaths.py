@@ -57,11 +57,11 @@ def plan(file: SweepFile, json_: Json = False) -> None:
         _print_json(found)
         return
     _print_rows(found["cells"])
-    expected = duration(found["seconds"]) if found["seconds"] is not None else "not known"
+    expected = f"about {duration(found['seconds'])}" if found["seconds"] is not None else "not measured for this sweep"
     print(
         f"\n{found['trials']} trials in {found['packs']} packs ({found['filled']:.0%} of slots filled), "
         f"prior {found['prior']}, {found['points']} points\n"
-        f"expected time: about {expected} on {found['workers']} {found['device']} workers\n"
+        f"expected time: {expected} on {found['workers']} {found['device']} workers\n"
         f"95 % intervals to come: success +-{found['success_half_width']:.2f} at most, "
         f"whole profile +-{found['profile_half_width']:.2f}"
     )
@@ -197,9 +197,11 @@ def _executor(sweep: Sweep, address: str | None, *, in_process: bool) -> Executo
 
         return InProcess(device=device)
     from cluster.tune import RayTune
+    from study.spec import DATA_ROOT
 
     workers = None if sweep.execution.workers == "auto" else sweep.execution.workers
-    return RayTune(device=device, workers=workers, address=address)
+    data = os.environ.get(DATA_ROOT) if sweep.execution.data else None
+    return RayTune(device=device, workers=workers, address=address, data=data)
 
 
 def _workers(sweep: Sweep) -> int:

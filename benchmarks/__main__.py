@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from benchmarks import engine, memory, methods, results, sweep
+from benchmarks import calibration, engine, memory, methods, results, sweep
 from benchmarks.record import write
 
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "results": results.run,
     "memory": memory.run,
     "sweep": sweep.run,
+    "calibration": calibration.run,
 }
 
 

@@ -38,7 +38,7 @@ PENALTY_PASSES = 5
 def methods() -> list[str]:
     """Every loss, penalty and technique in one method each."""
     lipschitz = {name for name, loss in LOSSES.items() if loss.needs_lipschitz}
-    of_losses = [f"{name}+clip" if name in lipschitz else name for name in LOSSES]
+    of_losses = [f"{name}+clip" if name in lipschitz else name for name, loss in LOSSES.items() if not loss.value]
     of_penalties = [f"{p.losses[0] if p.losses else 'ns'}+{name}" for name, p in PENALTIES.items()]
     return [*of_losses, *of_penalties, *(f"ns+{name}" for name in TECHNIQUES)]
 

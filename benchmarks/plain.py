@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from study.networks.base import Network
+from study.tasks.base import Snapshot
 from study.tasks.manifold import frame, manifold_dimension
 from study.tasks.ring import SD, centres
 from study.tasks.table import get_task
@@ -86,7 +87,7 @@ class PlainGan:
         parameters |= {f"bias{i}": layer.bias.detach()[None] for i, layer in enumerate(layers)}
         with torch.no_grad():
             samples = self.generator(torch.randn(self.task.evaluation_samples, self.task.latent))
-        return float(self.task.evaluate(parameters, samples[None])[self.task.primary])
+        return float(self.task.evaluate(Snapshot(parameters, samples[None]))[self.task.primary])
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor, network: nn.Module) -> None:

@@ -44,21 +44,29 @@ def train_pack(config: Mapping[str, Any]) -> dict[str, int]:
     """Tune's trainable: one pack, one report."""
     from study.worker import run_pack  # and torch, which the driver does without
 
-    return dict(run_pack(config["root"], config["pack"], device=config["device"]))
+    return dict(run_pack(config["root"], config["pack"], device=config["device"], data=config["data"]))
 
 
 class RayTune:
     """Runs packs as trials of one Ray Tune experiment, in reused worker processes."""
 
-    def __init__(self, *, device: str = "cpu", workers: int | None = None, address: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        workers: int | None = None,
+        address: str | None = None,
+        data: str | None = None,
+    ) -> None:
         """Choose where to run.
 
         Args:
             device: Kind of device that packs ask for; "cuda" takes a whole GPU each.
             workers: Packs in flight; None means one for each CPU, or GPU, that Ray has.
             address: HOST:PORT of a cluster; None starts a Ray on this machine's loopback and ends it afterwards.
+            data: The folder with the user's data sets, on every machine; None for each machine's own setting.
         """
-        self.device, self.workers, self.address = device, workers, address
+        self.device, self.workers, self.address, self.data = device, workers, address, data
 
     def run(self, directory: RunDirectory, packs: Sequence[str]) -> None:
         """Run the packs; see `study.executor.Executor`."""
@@ -90,7 +98,12 @@ class RayTune:
         resources: dict[str, float] = {"cpu": 1, "gpu": 1} if self.device == "cuda" else {"cpu": 1}
         tuner = tune.Tuner(
             tune.with_resources(train_pack, resources),
-            param_space={"root": directory.root, "device": self.device, "pack": tune.grid_search(list(packs))},
+            param_space={
+                "root": directory.root,
+                "device": self.device,
+                "data": self.data,
+                "pack": tune.grid_search(list(packs)),
+            },
             tune_config=tune.TuneConfig(
                 reuse_actors=True, max_concurrent_trials=workers, trial_dirname_creator=lambda trial: trial.trial_id
             ),

@@ -17,6 +17,8 @@ DIMENSIONS = 64
 """Width of the one design that all sweeps draw from."""
 
 OPTIMISER_NAMES = ("adam", "rmsprop", "sgd")
+ACTIVATION_NAMES = ("relu", "leaky_relu", "softplus", "tanh")
+NORM_NAMES = ("none", "batch", "layer", "instance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Hyperparameter:
     """A hyperparameter.
 
     Attributes:
-        dimension: The column of the design it owns; None for structure, which is crossed with the points.
+        dimension: The column of the design it owns; None for what is only ever crossed with the points.
         role: "shared" by all methods of a sweep, "structure" (changes the program), or "method" (only some have it).
         low: Smallest value that makes sense.
         high: Largest value that makes sense.
@@ -32,7 +34,8 @@ class Hyperparameter:
         open_high: True if `high` itself is excluded.
         integer: True for whole numbers.
         names: The legal values of a textual hyperparameter.
-        default: Value where a space says nothing; None means the method's published value.
+        text: True for a textual hyperparameter whose legal values are not known here.
+        default: Value where a space says nothing; None means the method's published value, or the task's own network.
         meaning: One line.
     """
 
@@ -44,6 +47,7 @@ class Hyperparameter:
     open_high: bool = False
     integer: bool = False
     names: tuple[str, ...] = ()
+    text: bool = False
     default: Value | None = None
     meaning: str
 
@@ -51,6 +55,8 @@ class Hyperparameter:
         """The rule that a value breaks, in words, or None if it is legal."""
         if self.names:
             return None if value in self.names else f"must be one of {', '.join(self.names)}"
+        if self.text:
+            return None if isinstance(value, str) else "must be a text in quotes"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "must be a number, written without quotes"
         if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN and whole numbers beyond any float too
@@ -131,6 +137,12 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "mix_entropy": Hyperparameter(
         dimension=10, role="method", meaning="weight of the entropy term that keeps mixture weights apart from 0"
     ),
+    "labelled": Hyperparameter(
+        dimension=11,
+        role="method",
+        integer=True,
+        meaning="real samples whose label is known, of a data set with labels",
+    ),
     "n_critic": Hyperparameter(
         dimension=None,
         role="structure",
@@ -142,6 +154,28 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     "optimiser": Hyperparameter(
         dimension=None, role="structure", names=OPTIMISER_NAMES, default="adam", meaning="update rule of both players"
     ),
+    "network": Hyperparameter(
+        dimension=None, role="structure", text=True, meaning="family of both networks; without it, the task's own"
+    ),
+    **{
+        f"{part}_{player}": Hyperparameter(
+            dimension=dimension + i,
+            role="structure",
+            low=1,
+            integer=not names,
+            names=names,
+            meaning=f"{meaning} of the {word}; without it, the network's own",
+        )
+        for part, dimension, names, meaning in (
+            ("depth", 12, (), "number of layers"),
+            ("width", 14, (), "width of the layers, or of the first of convolutions,"),
+            ("activation", 16, ACTIVATION_NAMES, "activation"),
+            ("norm", 18, NORM_NAMES, "normalisation"),
+        )
+        for i, (player, word) in enumerate((("g", "generator"), ("d", "discriminator")))
+    },
 }
 STRUCTURE = tuple(name for name, entry in HYPERPARAMETERS.items() if entry.role == "structure")
 SHARED = tuple(name for name, entry in HYPERPARAMETERS.items() if entry.role == "shared")
+ARCHITECTURE = tuple(name for name in STRUCTURE if HYPERPARAMETERS[name].default is None)
+"""What changes the networks; absent from a trial that has the task's own."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from study.trial import Trial
+from study.architecture import networks
+from study.tasks.base import Task
+from study.tasks.table import get_task
+from study.trial import Architecture, Trial
 
 CPU_CAPACITY = 32
 """On a CPU, smaller packs are launch-bound; larger ones win little more and leave workers idle at the end of
@@ -40,10 +43,36 @@ PART_COSTS = {
 """What some parts of a method multiply the cost of a step by (`make bench methods`); all others by little."""
 
 
-def capacity_of(task: str, method: str, device: str) -> int:
-    """Slots of a pack by task, method and kind of device; today's multilayer perceptrons need one number for all."""
-    del task, method
-    return CPU_CAPACITY if device == "cpu" else CUDA_CAPACITY
+CONVOLUTIONAL = {"cpu": 16, "cuda": 64}
+"""Slots where the networks convolve small images. On a CPU a pack of 16 DCGANs of 8 pixels takes half the time per slot
+that single ones take; on a GPU not measured."""
+
+LARGE = 3 * 16 * 16
+"""Numbers in an image from which on a network that convolves fills the device alone: capacity 1. DCGAN at 32 pixels
+takes 256 ms for a discriminator update on a CPU core, and 300 ms per slot in a pack of 4."""
+
+
+def capacity_of(trial: Trial, device: str) -> int:
+    """Slots of a trial's pack by task, networks and kind of device."""
+    task = get_task(trial.task)
+    if not _convolve(task, trial.hyperparameters.architecture):
+        return CPU_CAPACITY if device == "cpu" else CUDA_CAPACITY
+    return 1 if task.data_width >= LARGE else CONVOLUTIONAL[device]
+
+
+def _convolve(task: Task, architecture: Architecture) -> bool:
+    return any(len(shape) == 4 for network in networks(task, architecture) for shape in network.shapes.values())
+
+
+def work_of(trial: Trial) -> float:
+    """Multiplications of a trial's whole budget, roughly: enough to start the costliest packs first."""
+    task, h = get_task(trial.task), trial.hyperparameters
+    each = [
+        math.prod(shape) * (task.data_width if len(shape) == 4 else 1)
+        for network in networks(task, h.architecture)
+        for shape in network.shapes.values()
+    ]
+    return trial.generator_steps * (1 + h.n_critic) * relative_cost(trial.method) * sum(each)
 
 
 def relative_cost(method: str) -> float:
@@ -53,7 +82,7 @@ def relative_cost(method: str) -> float:
 
 def seconds_of(trial: Trial, capacity: int, device: str) -> float | None:
     """Expected wall seconds of a pack of such trials on one worker; None where nothing was measured."""
-    if device != "cpu" or trial.task not in CPU_MILLISECONDS:
+    if device != "cpu" or trial.task not in CPU_MILLISECONDS or trial.hyperparameters.architecture:
         return None
     plain, penalised, generator, evaluation = CPU_MILLISECONDS[trial.task]
     discriminator = plain if trial.hyperparameters.penalty_weight is None else penalised

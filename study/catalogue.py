@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from study.forms import write_domain
 from study.losses import LOSSES
 from study.methods import parse_method
 from study.penalties import PENALTIES
-from study.tasks.table import TASKS, get_task
+from study.tasks.names import cut
+from study.tasks.table import FILES, TASKS, get_task
 from study.techniques import TECHNIQUES
 
 Entry = dict[str, Any]
@@ -101,14 +103,32 @@ TWO_TIME_SCALES: Entry = {
 
 
 def tasks_list() -> list[Entry]:
-    """Every task in a few lines."""
-    return [_task_line(name) for name in TASKS]
+    """Every task in a few lines; those on the user's files without reading any."""
+    return [*(_task_line(name) for name in TASKS), *(_files_line(name) for name in FILES), *ELSEWHERE]
+
+
+def _files_line(name: str) -> Entry:
+    described = (inspect.getdoc(FILES[name]) or "").partition("\n")[0]
+    return {"name": name, "summary": described, **_options(name), "source": "your files: docs/tasks.md says which"}
+
+
+def _options(name: str) -> Entry:
+    make = {**TASKS, **FILES}.get(cut(name)[0])
+    parameters = inspect.signature(make).parameters.values() if make else ()
+    options = [f"{p.name}={p.default}" for p in parameters if p.default is not p.empty]
+    return {"options": ", ".join(options)} if options else {}
+
+
+ELSEWHERE: tuple[Entry, ...] = (
+    {"name": "images:PATH", "summary": "any folder, .npz or Parquet of images", "source": "docs/tasks.md"},
+    {"name": "FILE.py:NAME", "summary": "a task of your own", "source": "docs/own.md"},
+)
 
 
 def _task_line(name: str) -> Entry:
     task = get_task(name)
     success = f"{task.primary} <= {task.threshold:g}"
-    return {"name": name, "summary": task.summary, "success": success, "source": task.source}
+    return {"name": name, "summary": task.summary, "success": success, **_options(name), "source": task.source}
 
 
 def task_page(name: str) -> list[Entry]:

@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from study.architecture import networks
 from study.layers import (
     feature_distance,
     historical_distance,
@@ -26,6 +27,7 @@ from study.optimisers import Update
 from study.penalties import POINTS, penalty_value
 from study.tasks.base import Task
 from study.techniques import FEATURE_MATCHING, MIXTURE
+from study.trial import Architecture
 
 
 @dataclass(frozen=True)
@@ -36,26 +38,41 @@ class Game:
     method: Method
     update: Update
     n_critic: int
+    architecture: Architecture = ()
 
     @cached_property
     def generator(self) -> Network:
         """One generator."""
-        network = self.task.generator
-        return network.rebuild(virtual_batch=True) if self.method.has("vbn") else network
+        network = networks(self.task, self.architecture).generator
+        changes: dict[str, object] = {"norm": "virtual"} if self.method.has("vbn") else {}
+        if self.conditional:
+            changes["labels"] = self.task.classes
+        return network.rebuild(**changes) if changes else network
 
     @cached_property
     def discriminator(self) -> Network:
         """One discriminator."""
-        network, outputs = self.task.discriminator, self.outputs
-        if outputs == 1 and not self.method.has("minibatch"):
-            return network
-        return network.rebuild(outputs=outputs, minibatch=self.method.has("minibatch"))
+        network = networks(self.task, self.architecture).discriminator
+        changes: dict[str, object] = {"minibatch": True} if self.method.has("minibatch") else {}
+        if self.outputs != 1:
+            changes["outputs"] = self.outputs
+        return network.rebuild(**changes) if changes else network
 
     @property
     def outputs(self) -> int:
         """Width of the discriminator's last layer."""
         outputs = self.method.loss_entry.outputs
-        return self.task.classes if outputs is None else outputs
+        return self.task.classes if outputs is None or self.conditional else outputs
+
+    @property
+    def conditional(self) -> bool:
+        """True where both players are told the class."""
+        return self.method.has("cond")
+
+    @property
+    def labels(self) -> bool:
+        """True where batches come with the classes of their real samples."""
+        return self.conditional or (self.method.loss_entry.supervised is not None and self.task.label is not None)
 
     @property
     def components(self) -> int:
@@ -96,7 +113,10 @@ class Game:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one update sees: latents (b, z), real samples (b, d), uniforms (b, noise_draws), labels (b,) or None."""
+    """What one update sees: latents (b, z), real samples (b, d), uniforms (b, noise_draws), labels (b,) or None.
+
+    The labels are the real samples'; of a conditional game, those of the generated ones too.
+    """
 
     latent: Tensor
     real: Tensor
@@ -111,20 +131,40 @@ def batch_of(trial: Mapping[str, Tensor], player: str) -> Batch:
     )
 
 
-def generate(game: Game, trial: Mapping[str, Tensor], theta: Tensor, latent: Tensor) -> Tensor:
-    """Samples (b, d) of one generator, parameters (p,)."""
+def generate(
+    game: Game, trial: Mapping[str, Tensor], theta: Tensor, latent: Tensor, label: Tensor | None = None
+) -> Tensor:
+    """Samples (b, d) of one generator, parameters (p,), for latents (b, z) and, if it is conditional, labels (b,)."""
+    return game.generator.apply(generator_parameters(game, trial, theta), generator_input(game, latent, label))
+
+
+def generator_parameters(game: Game, trial: Mapping[str, Tensor], theta: Tensor) -> dict[str, Tensor]:
+    """One generator's parameters by name, with what else it needs."""
     parameters = split(theta, game.generator.shapes)
-    if game.method.has("vbn"):
-        parameters = parameters | {"reference": trial["reference"]}
-    return game.generator.apply(parameters, latent)
+    return parameters | ({"reference": trial["reference"]} if game.method.has("vbn") else {})
+
+
+def generator_input(game: Game, latent: Tensor, label: Tensor | None) -> Tensor:
+    """Latents, and beside them one-hot labels if the generator is conditional."""
+    if not game.conditional or label is None:
+        return latent
+    return torch.cat([latent, one_hot(label, game.task.classes, latent.dtype)], 1)
+
+
+def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Rows (b, classes) with a one where the label (b,) says."""
+    return (label[:, None] == torch.arange(classes, device=label.device)).to(dtype)
 
 
 class Critic:
     """One discriminator with its parameters: outputs, and hidden layers."""
 
-    def __init__(self, game: Game, phi: Tensor, power: Tensor | None) -> None:
-        """Take parameters (p,), and the vectors of spectral normalisation if the method has it."""
-        self.game = game
+    def __init__(self, game: Game, phi: Tensor, power: Tensor | None, label: Tensor | None = None) -> None:
+        """Take parameters (p,), the vectors of spectral normalisation if the method has it, and labels (b,).
+
+        The labels belong to whatever the critic is shown, in order, again and again: batches of b, real and generated.
+        """
+        self.game, self.label = game, label
         self.parameters = split(phi, game.discriminator.shapes)
         if power is not None:
             vectors = split(power, power_shapes(game.discriminator.shapes))
@@ -132,12 +172,17 @@ class Critic:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs (b, k) for samples (b, d), or (b,) for a loss of logits: no (b,) ever meets a (b, 1)."""
+        if self.game.method.loss_entry.direct:
+            return x
         outputs = self.game.discriminator.apply(self.parameters, x)
+        if self.game.conditional and self.label is not None:
+            own = one_hot(self.label, self.game.task.classes, outputs.dtype)
+            return (outputs * own.repeat(len(x) // len(own), 1)).sum(1)
         return outputs.squeeze(-1) if self.game.method.loss_entry.outputs == 1 else outputs
 
     def both(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs on two batches: in one pass, unless samples of a batch see each other."""
-        if self.game.method.has("minibatch"):
+        if self.game.discriminator.batch_coupled:
             return self(real), self(fake)
         first, second = torch.split(self(torch.cat([real, fake])), len(real))
         return first, second
@@ -151,7 +196,7 @@ def inputs(
     game: Game, trial: Mapping[str, Tensor], theta: Tensor, batch: Batch, *, real: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Real and generated samples as a discriminator gets them; real ones are not touched if nobody looks at them."""
-    fake = generate(game, trial, theta, batch.latent)
+    fake = generate(game, trial, theta, batch.latent, batch.label)
     if not game.method.has("noise"):
         return batch.real, fake
     width = game.task.data_width
@@ -166,7 +211,7 @@ def discriminator_loss(game: Game, trial: Mapping[str, Tensor], theta: Tensor, p
 
     def against(theta: Tensor, phi: Tensor, power: Tensor | None) -> Tensor:
         entry, penalty = game.method.loss_entry, game.method.penalty_entry
-        critic = Critic(game, phi, power)
+        critic = Critic(game, phi, power, batch.label)
         real, fake = inputs(game, trial, theta, batch)
         on_real, on_fake = critic.both(real, fake)
         if entry.smoothed and game.method.has("smooth"):
@@ -194,7 +239,7 @@ def generator_loss(game: Game, trial: Mapping[str, Tensor], theta: Tensor, phi: 
 
     def against(theta: Tensor, phi: Tensor, power: Tensor | None) -> Tensor:
         entry = game.method.loss_entry
-        critic = Critic(game, phi, power)
+        critic = Critic(game, phi, power, batch.label)
         matching = next((found for name, found in FEATURE_MATCHING.items() if game.method.has(name)), None)
         real, fake = inputs(game, trial, theta, batch, real=entry.sees_real or matching is not None)
         if matching:

@@ -7,8 +7,8 @@ log(sigmoid) loses its gradient where the critic is confident.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from study.kernels import Kernel, energy, gaussian, mmd2_unbiased, rational_quadratic, witness
@@ -43,6 +43,9 @@ class Loss:
             probabilities.
         supervised: Maps outputs (b, K) and labels (b,), int64 with -1 for unlabelled, to a loss () that is added to
             the discriminator's.
+        hyperparameters: The hyperparameters it adds, with their published (or, where it says so, our) values.
+        direct: True where the functions get the samples themselves, (b, d), and the discriminator plays no part.
+        value: True where the two losses are a game's value and its negative, for tasks that are games without data.
         needs_lipschitz: True where the loss is meaningless without a device that bounds the critic's slope.
         formula: Both losses in a line.
         source: Paper and section.
@@ -59,6 +62,9 @@ class Loss:
     probability: bool = False
     smoothed: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     supervised: Callable[[Tensor, Tensor], Tensor] | None = None
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    direct: bool = False
+    value: bool = False
     needs_lipschitz: bool = False
     formula: str
     source: str
@@ -232,6 +238,7 @@ LOSSES: dict[str, Loss] = {
             _cross_entropy_smoothed(_log_evidence(real), _log_evidence(fake), smoothing) / 2
         ),
         supervised=_class_cross_entropy,
+        hyperparameters={"labelled": 100},
         formula=(
             "D = Z / (Z + 1), Z = sum_k exp l_k;  L_D = 1/2 E sp(-log Z(r)) + 1/2 E sp(log Z(f)) + E_labelled "
             "[log Z - l_y];  L_G = E sp(-log Z(f))"
@@ -239,9 +246,28 @@ LOSSES: dict[str, Loss] = {
         source="Salimans et al. 2016, semi-supervised learning, with the 1/2 of the authors' code",
         pitfalls=(
             "K logits, not K + 1: l_{K+1} is fixed at 0. The authors train the generator by feature matching "
-            "instead. "
-            "The paper's loss has no 1/2. Every real sample of the batch counts as labelled, if the task has labels; "
-            "without labels it is ns with half the discriminator's loss."
+            "instead. The paper's loss has no 1/2. Of the batch's real samples those count as labelled that are among "
+            "the first `labelled` of the data, as many of each class, where theirs come in batches of their own; of "
+            "data without end all are. Without labels it is ns with half the discriminator's loss."
         ),
+    ),
+    "energy": Loss(
+        discriminator=lambda real, fake: -mmd2_unbiased(energy, real, fake),
+        generator=lambda fake, real: mmd2_unbiased(energy, real, fake),
+        sees_real=True,
+        scalar=lambda points, real, fake: witness(energy, points, real, fake),
+        direct=True,
+        formula="L_G = 2 E |r - f| - E |r - r'| - E |f - f'| over the batch;  the discriminator stands still",
+        source="Szekely and Rizzo 2013 (energy distance); as a control arm: ours",
+        pitfalls="No adversary: a divergence minimised directly, the control for claims about paths. |d| is "
+        "sqrt(|d|^2 + 1e-5), as in mmd-energy, which has it on features.",
+    ),
+    "zerosum": Loss(
+        discriminator=_aligned(lambda real, fake: fake - real),
+        generator=lambda fake, _real: -fake,
+        value=True,
+        formula="L_D = E C(f) - E C(r);  L_G = -E C(f): the value of a game between two players, and its negative",
+        source="Barnett 2018 and Salimans et al. 2016, section 3.3, for games without data",
+        pitfalls="wgan without its condition on slopes; for tasks that are games, refused for all others.",
     ),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from study import user_files
 from study.errors import UserError, unknown
 from study.losses import LOSSES, Loss
 from study.penalties import PENALTIES, Penalty
@@ -17,8 +19,8 @@ class Method:
 
     Attributes:
         name: As the sweep file writes it, e.g. "wgan+gp1".
-        loss: Key of LOSSES.
-        penalty: Key of PENALTIES, or None.
+        loss: Key of LOSSES, or a Loss in a user's file.
+        penalty: Key of PENALTIES, a Penalty in a user's file, or None.
         techniques: Keys of TECHNIQUES, in that table's order.
     """
 
@@ -30,17 +32,19 @@ class Method:
     @property
     def loss_entry(self) -> Loss:
         """The loss."""
-        return LOSSES[self.loss]
+        return LOSSES[self.loss] if self.loss in LOSSES else _users(self.loss, Loss)
 
     @property
     def penalty_entry(self) -> Penalty | None:
         """The penalty, if there is one."""
-        return PENALTIES[self.penalty] if self.penalty else None
+        if not self.penalty:
+            return None
+        return PENALTIES[self.penalty] if self.penalty in PENALTIES else _users(self.penalty, Penalty)
 
     @property
     def defaults(self) -> Mapping[str, float]:
         """The hyperparameters that the method adds, with their published values."""
-        found: dict[str, float] = {}
+        found = dict(self.loss_entry.hyperparameters)
         for technique in self.techniques:
             found |= TECHNIQUES[technique].hyperparameters
         penalty = self.penalty_entry
@@ -55,21 +59,39 @@ class Method:
         return any(technique in self.techniques for technique in techniques)
 
 
+Kind = TypeVar("Kind")
+
+
+def _users(reference: str, kind: type[Kind]) -> Kind:
+    found = user_files.find(reference)
+    if not isinstance(found, kind):
+        raise UserError(f"{reference!r} must be a {kind.__name__} here, not {type(found).__name__}")
+    return found
+
+
+def _is_penalty(part: str) -> bool:
+    if part in PENALTIES:
+        return True
+    return user_files.is_reference(part) and isinstance(_users(part, Penalty), Penalty)
+
+
 def parse_method(name: str) -> Method:
     """Read a method name.
+
+    A loss or a penalty may be one of a user's file: my_losses.py:cauchy+gp1, ns+my_penalties.py:gp2.
 
     Raises:
         UserError: For an unknown or repeated part, or a combination that makes no sense, with the reason.
     """
     loss, *parts = name.split("+")
-    if loss not in LOSSES:
-        raise unknown(f"loss in method {name!r}:", loss, LOSSES)
+    if loss not in LOSSES and not user_files.is_reference(loss):
+        raise unknown(f"loss in method {name!r}:", loss, [*LOSSES, "FILE.py:NAME"])
     for part in parts:
-        if part not in PENALTIES and part not in TECHNIQUES:
-            raise unknown(f"part in method {name!r}:", part, [*PENALTIES, *TECHNIQUES])
+        if part not in TECHNIQUES and not _is_penalty(part):
+            raise unknown(f"part in method {name!r}:", part, [*PENALTIES, *TECHNIQUES, "FILE.py:NAME"])
     if len(set(parts)) < len(parts):
         raise UserError(f"method {name!r} names a part twice: each may appear once")
-    penalties = [part for part in parts if part in PENALTIES]
+    penalties = [part for part in parts if part not in TECHNIQUES]
     if set(penalties) == {"r1", "r2"}:
         penalties = ["r1+r2"]
     if len(penalties) > 1:
@@ -104,6 +126,8 @@ def _penalty_fits_loss(method: Method) -> str | None:
     penalty = method.penalty_entry
     if penalty is None:
         return None
+    if method.loss_entry.direct:
+        return f"{method.loss} has no discriminator at work, which {method.penalty} could act on"
     if penalty.losses is not None and method.loss not in penalty.losses:
         return f"{method.penalty} is for {', '.join(penalty.losses)}: {method.loss} has no witness function"
     if penalty.on == "probability" and not method.loss_entry.probability:
@@ -127,6 +151,20 @@ def _samples_apart(method: Method) -> str | None:
     )
 
 
+def _nobody_to_act_on(method: Method) -> str | None:
+    fitting = ("gradclip", "noise", "vbn", "ema", "average")
+    idle = [technique for technique in method.techniques if technique not in fitting]
+    if not (method.loss_entry.direct and idle):
+        return None
+    return f"{method.loss} has no discriminator at work, so {idle[0]} does not go: choose from {', '.join(fitting)}"
+
+
+def _one_logit(method: Method) -> str | None:
+    if not method.has("cond") or (method.loss_entry.outputs == 1 and not method.loss_entry.direct):
+        return None
+    return f"cond picks a class's logit from the discriminator, and {method.loss} does not look at one logit"
+
+
 def _matching_alone(method: Method) -> str | None:
     if method.loss != "mm" or not method.has(*FEATURE_MATCHING):
         return None
@@ -146,11 +184,14 @@ RULES: tuple[Callable[[Method], str | None], ...] = (
     _penalty_fits_loss,
     _smoothing,
     _samples_apart,
+    _nobody_to_act_on,
+    _one_logit,
     _matching_alone,
     _one_of(*FEATURE_MATCHING, because="each replaces the generator's loss"),
     _one_of("ema", "average", because="each decides which generator is measured"),
     _one_of("simultaneous", "extragradient", because="an extragradient moves both players at once anyway"),
     _one_of("extragradient", "optimistic", because="each has its own way to look ahead"),
+    _one_of("cond", "vbn", because="the reference batch has no classes"),
     _one_of("clip", "sn", because="spectral normalisation takes the scale, which clip bounds, out of the weights"),
 )
 """What makes no sense: each maps a method to the reason against it, or None."""

@@ -7,6 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from search_spaces.designs import DRAWN, grid
 from search_spaces.domains import (
@@ -21,15 +22,15 @@ from search_spaces.domains import (
     When,
     grid_coordinates,
 )
-from search_spaces.hyperparameters import HYPERPARAMETERS, SHARED, STRUCTURE
-from study.capacity import capacity_of, relative_cost
+from search_spaces.hyperparameters import ARCHITECTURE, HYPERPARAMETERS, SHARED, STRUCTURE
+from study import user_files
+from study.capacity import capacity_of, work_of
 from study.errors import UserError
 from study.methods import Method, parse_method
+from study.misfits import misfit
 from study.prng import root_key
 from study.spec import Sweep
-from study.tasks.base import Task
 from study.tasks.table import get_task
-from study.techniques import FEATURE_MATCHING
 from study.trial import Budget, Hyperparameters, Trial, digest, rounded, shared_config
 
 Coordinates = Mapping[str, float]
@@ -80,7 +81,6 @@ def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> 
     Raises:
         UserError: For a combination that cannot be trained.
     """
-    _refuse_misfits(sweep)
     trials = [
         _trial(sweep, task, label, configuration, seed)
         for configuration in configurations(sweep, table)
@@ -88,6 +88,7 @@ def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> 
         for task in sweep.tasks
         for label in sweep.methods
     ]
+    _refuse_misfits(trials)
     _refuse_short_budgets(trials)
     repeated = [trial for trial, count in Counter(trial.trial_id for trial in trials).items() if count > 1]
     if repeated:
@@ -96,36 +97,13 @@ def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> 
     return trials
 
 
-def _refuse_misfits(sweep: Sweep) -> None:
-    for task in map(get_task, sweep.tasks):
-        for label in sweep.methods:
-            method = parse_method(sweep.split_method(label)[0])
-            fault = _misfit(task, method)
-            if fault:
-                raise UserError(f"{label} on {task.name}: {fault}")
-
-
-def _misfit(task: Task, method: Method) -> str | None:
-    """Why a method cannot be trained on a task, or None."""
-    if method.has("vbn"):
-        if not task.generator.hidden:
-            return "vbn normalises hidden layers, and the generator has none"
-        try:
-            task.generator.rebuild(virtual_batch=True)
-        except ValueError:
-            return "vbn needs a generator of another form than the task's, which comes in one only"
-    if method.has(*FEATURE_MATCHING) and not task.discriminator.hidden:
-        return "feature matching looks at hidden layers, and the discriminator has none"
-    if method.has("sn") and task.discriminator.size == 1:
-        return "sn leaves a discriminator of one weight nothing but its sign"
-    if method.has("mix") and not task.evaluation_samples:
-        return "the task measures a generator's parameters, and mix has several"
-    if method.loss_entry.outputs != 1 or method.has("minibatch"):
-        try:
-            task.discriminator.rebuild(outputs=2, minibatch=method.has("minibatch"))
-        except ValueError:
-            return "the method needs a discriminator of another form than the task's, which comes in one only"
-    return None
+def _refuse_misfits(trials: Iterable[Trial]) -> None:
+    seen = dict.fromkeys((t.task, t.label, t.method, t.hyperparameters.architecture) for t in trials)
+    for name, label, method, architecture in seen:
+        fault = misfit(get_task(name), parse_method(method), architecture)
+        if fault:
+            changed = "".join(f", {key} = {value}" for key, value in architecture)
+            raise UserError(f"{label} on {name}{changed}: {fault}")
 
 
 def _refuse_short_budgets(trials: Iterable[Trial]) -> None:
@@ -160,7 +138,7 @@ def _candidates(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None) -> It
         yield from _from_table(domains, table or [])
         return
     for replicate, index, coordinates in _points(sweep):
-        for structure in _structures(domains):
+        for structure in _structures(domains, coordinates):
             shared = structure | _shared(domains, structure, coordinates)
             yield Configuration(index, replicate, shared, {}, coordinates)
 
@@ -172,7 +150,9 @@ def _points(sweep: Sweep) -> Iterator[tuple[int, int, Coordinates]]:
         levels = {
             name: grid_coordinates(domain, design.levels)
             for name, domain in sweep.space.domains.items()
-            if HYPERPARAMETERS[name].role == "shared" or _used(sweep, name)
+            if HYPERPARAMETERS[name].role == "shared"
+            or (name in STRUCTURE and isinstance(domain, Choice))
+            or _used(sweep, name)
         }
         yield from ((0, index, point) for index, point in enumerate(grid(levels)))
         return
@@ -187,7 +167,7 @@ def _from_table(domains: Mapping[str, Domain | When], table: Sequence[Mapping[st
     for index, row in enumerate(table):
         given = {name: _clean(name, value) for name, value in row.items()}
         rest = {name: domain for name, domain in domains.items() if name not in given}
-        for structure in _structures(rest):
+        for structure in _structures(rest, {}):
             structure |= {name: given[name] for name in STRUCTURE if name in given}
             shared = structure | _shared(
                 rest | {name: Fixed(given[name]) for name in SHARED if name in given}, structure, {}
@@ -210,16 +190,14 @@ def _used(sweep: Sweep, name: str) -> bool:
     return any(name in parse_method(sweep.split_method(label)[0]).defaults for label in sweep.methods)
 
 
-def _structures(domains: Mapping[str, Domain | When]) -> list[dict[str, Value]]:
+def _structures(domains: Mapping[str, Domain | When], coordinates: Coordinates) -> list[dict[str, Value]]:
     levels: dict[str, Sequence[Value]] = {}
     for name in STRUCTURE:
         domain = domains.get(name)
-        default = HYPERPARAMETERS[name].default
         if isinstance(domain, Cross):
             levels[name] = [_clean(name, value) for value in domain.values]
-        else:
-            value = domain.value if isinstance(domain, Fixed) else default
-            levels[name] = [_clean(name, value if value is not None else 0)]
+        elif domain is not None or name not in ARCHITECTURE:
+            levels[name] = [_value(name, domain, {}, coordinates)]
     return [dict(zip(levels, values, strict=True)) for values in itertools.product(*levels.values())]
 
 
@@ -271,6 +249,7 @@ def _trial(sweep: Sweep, task: str, label: str, configuration: Configuration, se
     return Trial(
         task=task,
         task_version=get_task(task).version,
+        fingerprint=fingerprint(task, name, configuration.shared.get("network")),
         method=name,
         label=label,
         hyperparameters=_hyperparameters(sweep, parse_method(name), changes, configuration),
@@ -282,6 +261,17 @@ def _trial(sweep: Sweep, task: str, label: str, configuration: Configuration, se
         key=root_key(f"{shared_config(configuration.shared)}/{configuration.copy}/{seed}"),
         sampler=sweep.design.kind,
     )
+
+
+def draws_architecture(sweep: Sweep) -> bool:
+    """True where a sweep draws what its networks look like from the prior."""
+    return any(isinstance(sweep.space.domains.get(name), Choice) for name in ARCHITECTURE)
+
+
+def fingerprint(task: str, method: str, network: Value | None) -> str | None:
+    """Content hashes of the user's files that a trial is made of, joined; None without any."""
+    references = [part for part in (*method.split("+"), str(network)) if user_files.is_reference(part)]
+    return "+".join([get_task(task).fingerprint or "", *map(user_files.digest_of, references)]).strip("+") or None
 
 
 def _hyperparameters(
@@ -297,7 +287,7 @@ def _hyperparameters(
         # a range that follows the structure follows the variant's
         if name in changes or (isinstance(domain, When) and configuration.coordinates):
             shared[name] = _value(name, domain, context, configuration.coordinates)
-    own: dict[str, float] = {}
+    own: dict[str, Any] = {name: shared[name] for name in ARCHITECTURE if name in shared}
     for name, published in method.defaults.items():
         if name in configuration.own and name not in changes:
             own[name] = float(configuration.own[name])
@@ -335,11 +325,6 @@ def pack(trials: Iterable[Trial], *, capacity: int | None, device: str) -> list[
         groups[trial.structure].append(trial)
     packs = []
     for members in groups.values():
-        slots = capacity or capacity_of(members[0].task, members[0].method, device)
+        slots = capacity or capacity_of(members[0], device)
         packs += [Pack(tuple(members[i : i + slots]), slots) for i in range(0, len(members), slots)]
-    return sorted(packs, key=lambda p: -_work(p.trials[0]))
-
-
-def _work(trial: Trial) -> float:
-    """Updates of a trial, weighed by what its method makes of them: enough for an order, for any task and device."""
-    return trial.generator_steps * (1 + trial.hyperparameters.n_critic) * relative_cost(trial.method)
+    return sorted(packs, key=lambda p: -work_of(p.trials[0]))

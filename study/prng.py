@@ -40,6 +40,7 @@ class Role(IntEnum):
     MIXTURE = 11
     NOISE_D = 12
     PENALTY_G = 13
+    EVALUATION_LABEL = 14
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from study.errors import UserError
 from study.methods import parse_method
 from study.outcome import Outcome, outcomes
-from study.plan import Pack
+from study.plan import Pack, fingerprint
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION, Status
 from study.tasks.table import get_task
 from study.trial import Budget, Hyperparameters, Trial
@@ -77,6 +77,7 @@ def trial_from_row(row: Mapping[str, Any]) -> Trial:
     trial = Trial(
         task=row["task"],
         task_version=get_task(row["task"]).version,
+        fingerprint=fingerprint(row["task"], row["method"].partition("@")[0], row["network"]),
         method=row["method"].partition("@")[0],
         label=row["method"],
         hyperparameters=Hyperparameters(**{name: row[name] for name in names}),

@@ -12,7 +12,7 @@ from enum import StrEnum
 SCHEMA_VERSION = 1
 """Raised when a column changes its name, type or meaning; files of older versions stay readable."""
 
-ENGINE_EPOCH = 1
+ENGINE_EPOCH = 2
 """Raised when a change of the training engine changes bits; part of every trial id."""
 
 
@@ -66,6 +66,16 @@ IDENTITY = (
     Column("grad_clip", "float64", "bound on the norm of each variable's gradient"),
     Column("consensus_weight", "float64", "weight of the consensus term"),
     Column("mix_entropy", "float64", "weight of the entropy term of mixture weights"),
+    Column("labelled", "float64", "real samples whose label a semi-supervised loss knows"),
+    Column("network", "string", "family of both networks; null for the task's own"),
+    Column("depth_g", "int32", "number of layers of the generator; null, as the next seven, for the network's own"),
+    Column("depth_d", "int32", "number of layers of the discriminator"),
+    Column("width_g", "int32", "width of the generator's layers, or of the first of convolutions"),
+    Column("width_d", "int32", "width of the discriminator's layers"),
+    Column("activation_g", "string", "activation of the generator"),
+    Column("activation_d", "string", "activation of the discriminator"),
+    Column("norm_g", "string", "normalisation of the generator"),
+    Column("norm_d", "string", "normalisation of the discriminator"),
     Column("sampler", "string", "how the configuration was chosen: sobol, random, grid or table"),
     Column("engine_epoch", "int32", "number of the training engine's bits"),
     Column("schema_version", "int32", "version of this schema"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,15 +23,31 @@ from pydantic import (
     model_validator,
 )
 
-from search_spaces.domains import Cross, Domain, DomainError, Fixed, Published, Uniform, When, parts_of, values_of
+from search_spaces.domains import (
+    Choice,
+    Cross,
+    Domain,
+    DomainError,
+    Fixed,
+    Published,
+    Uniform,
+    When,
+    parts_of,
+    values_of,
+)
 from search_spaces.hyperparameters import HYPERPARAMETERS, STRUCTURE
 from search_spaces.spaces import SPACES
+from study import user_files
+from study.architecture import family
 from study.errors import UserError, unknown
 from study.forms import CONDITIONS, read_domain, write_domain
 from study.methods import parse_method
 from study.penalties import PENALTIES
-from study.tasks.table import TASKS
+from study.tasks.table import get_task
 from study.trial import BUDGET_UNITS
+
+DATA_ROOT = "MANYPATHS_DATA"
+"""Environment variable: the folder with the user's data sets."""
 
 AnyDomain = Annotated[Any, BeforeValidator(read_domain), PlainSerializer(write_domain)]
 
@@ -61,6 +79,8 @@ def _check_domains(table: str, domains: Mapping[str, Domain | When]) -> None:
         for part in parts_of(domain):
             for value in values_of(part):
                 fault = entry.fault(value)
+                if name == "network" and not fault:
+                    family(str(value))
                 # a uniform interval may touch an excluded end: it is drawn with probability zero
                 if fault and not (isinstance(part, Uniform) and value in (entry.low, entry.high)):
                     raise UserError(f"{key} = {json.dumps(value)}: {fault}")
@@ -70,10 +90,12 @@ def _check_domains(table: str, domains: Mapping[str, Domain | When]) -> None:
 
 
 def _check_kind(key: str, role: str, domain: Domain | When) -> None:
-    if role == "structure" and not isinstance(domain, Fixed | Cross):
-        raise UserError(f"{key} changes the program: give one value or cross it, e.g. {{ cross = [...] }}")
+    drawn = HYPERPARAMETERS[key.rpartition(".")[2]].dimension is not None
+    if role == "structure" and not isinstance(domain, Fixed | Cross) and not (drawn and isinstance(domain, Choice)):
+        also = ", or draw it, {choice = [...]}" if drawn else ""
+        raise UserError(f"{key} changes the program: give one value or cross it, e.g. {{ cross = [...] }}{also}")
     if isinstance(domain, Cross) and role != "structure":
-        raise UserError(f"{key} = {{cross = ...}}: only {' and '.join(STRUCTURE)} are crossed; use choice here")
+        raise UserError(f"{key} = {{cross = ...}}: only {', '.join(STRUCTURE)} are crossed; use choice here")
     if isinstance(domain, Cross) and key.startswith("variant."):
         raise UserError(f"{key} = {{cross = ...}}: a variant takes one value; cross it in [space.override]")
     if isinstance(domain, When):
@@ -155,6 +177,7 @@ class ExecutionTable(_Table):
     pack: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     workers: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: str | None = None
 
 
 class Sweep(_Table):
@@ -170,7 +193,7 @@ class Sweep(_Table):
         space: The prior.
         design: Which configurations.
         variant: Hyperparameters that a `method@variant` sets differently.
-        execution: Where and how.
+        execution: Where and how; `data` is the folder with the user's data sets.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -198,8 +221,7 @@ class Sweep(_Table):
             if repeated:
                 raise UserError(f"{key} names {repeated[0]!r} twice: each may appear once")
         for task in self.tasks:
-            if task not in TASKS:
-                raise unknown("task", task, TASKS)
+            get_task(task)
         for name, domains in self.variant.items():
             _check_domains(f"variant.{name}", domains)
         for method in self.methods:
@@ -254,7 +276,27 @@ def read_sweep(path: Path) -> Sweep:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
+    execution = raw.get("execution")
+    if isinstance(execution, dict) and isinstance(execution.get("data"), str):
+        # tasks are looked up while the file is validated, and some look for their data
+        os.environ[DATA_ROOT] = str((path.parent / execution["data"]).absolute())
+    for file in user_files.files_in(_texts(raw)):
+        user_files.provide_from(path.parent, file)
     return parse_sweep(raw, source=str(path))
+
+
+def user_files_of(sweep: Sweep) -> list[str]:
+    """The users' files that a sweep names."""
+    return user_files.files_in(_texts(sweep.model_dump(mode="json", include={"tasks", "methods", "space", "variant"})))
+
+
+def _texts(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        yield from itertools.chain.from_iterable(map(_texts, content.values()))
+    elif isinstance(content, list | tuple):
+        yield from itertools.chain.from_iterable(map(_texts, content))
 
 
 def parse_sweep(raw: Mapping[str, Any], *, source: str) -> Sweep:

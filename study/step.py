@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from study.game import Batch, Game, batch_of, components, discriminator_loss, generator_loss
+from study.game import (
+    Batch,
+    Game,
+    batch_of,
+    components,
+    discriminator_loss,
+    generator_input,
+    generator_loss,
+    generator_parameters,
+)
 from study.layers import clip_gradients, power_iterate, power_shapes, running_mean
 from study.methods import Method
 from study.networks.base import Network, flatten, split
@@ -26,6 +35,8 @@ from study.trim import trim
 Tensors = dict[str, Tensor]
 SHARED = ("count_d", "count_g", "progress")
 """Inputs that all trials of a pack have in common."""
+MOMENTUM = 0.1
+"""Share of the newest batch in running means and variances; PyTorch's default."""
 MEASURED = ("loss_d", "loss_g", "grad_norm_d", "grad_norm_g", "sound_d", "sound_g")
 """What the updates say of themselves; see `discriminator_update`."""
 
@@ -106,7 +117,18 @@ def generator_update(game: Game, trial: Mapping[str, Tensor], at: tuple[Tensor, 
         kept["theta_average"] = torch.lerp(kept["theta"], trial["theta_average"], trial["ema_decay"])
     elif game.method.has("average"):
         kept["theta_average"] = running_mean(trial["theta_average"], kept["theta"], trial["count_g"])
+    if game.generator.statistics_shapes:
+        kept["statistics"] = torch.lerp(trial["statistics"], statistics(game, trial, kept["theta"]), MOMENTUM)
     return kept | _said(trial, "g", value, gradient, kept["theta"])
+
+
+def statistics(game: Game, trial: Mapping[str, Tensor], theta: Tensor) -> Tensor:
+    """Batch means and variances (s,) of the generator's batch normalisations, on the update's own latents."""
+    generators = (theta,) if game.components == 1 else components(theta)[0]
+    batch = batch_of(trial, "g")
+    shown = generator_input(game, batch.latent, batch.label)
+    found = [game.generator.statistics(generator_parameters(game, trial, flat), shown) for flat in generators]
+    return torch.cat([flatten(pieces) for pieces in found])
 
 
 def joint_update(game: Game, trial: Mapping[str, Tensor]) -> Tensors:

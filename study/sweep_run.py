@@ -16,14 +16,15 @@ from typing import Any, Protocol
 
 from search_spaces.domains import Value
 from search_spaces.hyperparameters import HYPERPARAMETERS
+from study import user_files
 from study.errors import UserError, unknown
 from study.executor import Executor
 from study.lease import lease
-from study.plan import Pack, expand, needed_columns, pack
+from study.plan import Pack, draws_architecture, expand, needed_columns, pack
 from study.progress import Tally
 from study.records import metric_columns, plan_rows, trial_rows
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
-from study.spec import Sweep, read_sweep, to_toml
+from study.spec import Sweep, read_sweep, to_toml, user_files_of
 from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, build_table, read_design_table
 from study.trial import Trial, digest
 
@@ -100,7 +101,9 @@ def resolve_device(sweep: Sweep) -> str:
 
 def packs_of(sweep: Sweep, trials: Sequence[Trial]) -> list[Pack]:
     """The packs of a sweep on the device it asks for."""
-    capacity = None if sweep.execution.pack == "auto" else sweep.execution.pack
+    # architectures that are drawn hardly ever meet their like: packs would stay empty
+    chosen = 1 if draws_architecture(sweep) else None
+    capacity = chosen if sweep.execution.pack == "auto" else sweep.execution.pack
     return pack(trials, capacity=capacity, device=resolve_device(sweep))
 
 
@@ -124,6 +127,7 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
         else:
             directory.write_json(MANIFEST, manifest(sweep))
             _write_plan(directory, sweep, packs_of(sweep, trials))
+        user_files.ship(directory, user_files_of(sweep))
         if directory.read(SWEEP) != to_toml(sweep).encode():
             directory.publish(SWEEP, to_toml(sweep).encode())
     except OSError as error:

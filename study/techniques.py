@@ -44,6 +44,14 @@ TECHNIQUES: dict[str, Technique] = {
         source="Arjovsky, Chintala and Bottou 2017, algorithm 1",
         pitfalls="biases too; the critic's value estimates the Wasserstein distance only up to an unknown scale",
     ),
+    "cond": Technique(
+        formula="the generator gets z and an embedding of the class, divided by its length; the discriminator has a "
+        "logit for each class, of which the sample's own counts",
+        source="Mescheder, Geiger and Nowozin 2018, authors' code; Thanh-Tung and Tran 2019 for ImageNet",
+        pitfalls="needs data with classes; generated samples of a discriminator update are asked for the classes of "
+        "the real ones beside them, those of a generator update for classes drawn like the data's; the embedding is as "
+        "wide as z, theirs 256",
+    ),
     "sn": Technique(
         bounds_slope=True,
         formula="every weight matrix of the discriminator, the last too, divided by its largest singular value",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import vmap
 
-from study.game import Game, components, generate
-from study.layers import mixture_choice, power_shapes, power_size, power_start
+from search_spaces.hyperparameters import STRUCTURE
+from study.evaluate import evaluate
+from study.game import Game
+from study.layers import power_shapes, power_size, power_start
 from study.methods import parse_method
 from study.networks.base import Network, flatten, split
 from study.optimisers import OPTIMISERS
@@ -39,7 +42,7 @@ from study.step import (
 from study.tasks.table import get_task
 from study.trial import Hyperparameters, Trial
 
-NUMBERS = tuple(name for name in Hyperparameters.__dataclass_fields__ if name not in ("optimiser", "n_critic"))
+NUMBERS = tuple(name for name in Hyperparameters.__dataclass_fields__ if name not in STRUCTURE)
 """The hyperparameters that enter the updates as tensors."""
 
 DRAWS_AT_ONCE = {"cpu": 2**18, "cuda": 2**24}
@@ -123,12 +126,12 @@ def train(
     constants = _hyperparameters(slots, device=device, dtype=dtype)
     started = time.perf_counter()
     state = state or PackState(start(game, keys, constants, dtype=dtype))
-    program = _program(*_structure_key(trials[0])[:3], capacity, device, dtype)
+    program = _program(replace(game, n_critic=1), capacity, device, dtype)
     total = trials[0].generator_steps
     before = state.seconds
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
-            draws = draw(game, keys, block, dtype=dtype)
+            draws = draw(game, keys, block, dtype=dtype, total=total, labelled=constants["labelled"])
             tensors = state.tensors | constants
             for i, step in enumerate(block):
                 for name in OF_GENERATOR & draws.keys():
@@ -145,7 +148,7 @@ def train(
                     tensors |= program.generator(tensors)
             state.tensors = {name: tensors[name] for name in state.tensors}
         state.step = stop
-        state.evaluations.append(evaluate(game, state, keys))
+        state.evaluations.append(measure(game, state, keys))
         state.seconds = before + time.perf_counter() - started
         after_evaluation(state)
         if all(outcome.diverged_step for outcome in outcomes(state, trials)):
@@ -188,7 +191,18 @@ def start(game: Game, keys: Tensor, constants: Tensors, *, dtype: torch.dtype) -
         numbers = uniform(keys, role=Role.POWER, steps=range(1), updates=1, count=game.components * size)[:, 0, 0]
         one = vmap(lambda u: flatten(power_start(split(u, shapes))))
         tensors["power"] = torch.cat([one(piece) for piece in numbers.to(dtype).chunk(game.components, 1)], 1)
+    if game.generator.statistics_shapes:
+        tensors["statistics"] = _standard_statistics(game, len(keys), dtype, keys.device)
     return tensors | dict.fromkeys(MEASURED, torch.zeros(len(keys), dtype=dtype, device=keys.device))
+
+
+def _standard_statistics(game: Game, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Running means 0 and variances 1, where batch normalisation starts."""
+    one = [
+        torch.full((math.prod(shape),), float(name.startswith("variance")), dtype=dtype, device=device)
+        for name, shape in game.generator.statistics_shapes.items()
+    ]
+    return torch.cat(one * game.components).repeat(count, 1)
 
 
 def _parameters(game: Game, network: Network, keys: Tensor, role: Role, dtype: torch.dtype) -> Tensor:
@@ -199,8 +213,13 @@ def _parameters(game: Game, network: Network, keys: Tensor, role: Role, dtype: t
     return torch.cat([*networks, *equal_weights], 1)
 
 
-def draw(game: Game, keys: Tensor, steps: range, *, dtype: torch.dtype) -> Tensors:
-    """All random numbers of some steps: tensors of shape (c, steps, updates in the step, b, ...)."""
+def draw(
+    game: Game, keys: Tensor, steps: range, *, dtype: torch.dtype, total: int = 1, labelled: Tensor | None = None
+) -> Tensors:
+    """All random numbers of some steps of `total`: tensors of shape (c, steps, updates in the step, b, ...).
+
+    Labels are known of the first `labelled` (c,) samples of the data; of all, where it is not given.
+    """
     task, batch = game.task, game.task.batch
 
     def numbers(kind: Callable[..., Tensor], role: Role, updates: int, each: int) -> Tensor:
@@ -219,14 +238,29 @@ def draw(game: Game, keys: Tensor, steps: range, *, dtype: torch.dtype) -> Tenso
         points = numbers(uniform, penalty, updates, game.penalty_draws if wanted else 0)
         noise = numbers(uniform, instance, updates, game.instance_draws)
         found[f"noise_{player}"] = torch.cat([points, noise], -1).to(dtype)
-        if player == "g" and not game.generator_sees_real:
+        seen = player == "d" or game.generator_sees_real
+        uniforms = numbers(uniform, data, updates, task.draws if seen or game.labels else 0)
+        if task.over_time:
+            spent = torch.arange(steps.start, steps.stop, device=keys.device) / total
+            uniforms = torch.cat([uniforms, spent[:, None, None, None].expand(*uniforms.shape[:-1], 1)], -1)
+        if seen:
+            found[f"real_{player}"] = task.sample(uniforms).to(dtype)
+        else:
             found["real_g"] = torch.empty((len(keys), len(steps), 1, 0), device=keys.device, dtype=dtype)
-            continue
-        uniforms = numbers(uniform, data, updates, task.draws)
-        found[f"real_{player}"] = task.sample(uniforms).to(dtype)
-        if game.method.loss_entry.supervised and task.label:
-            found[f"label_{player}"] = task.label(uniforms)
+        if game.labels:
+            found[f"label_{player}"] = _known(game, uniforms, labelled)
     return found
+
+
+def _known(game: Game, uniforms: Tensor, labelled: Tensor | None) -> Tensor:
+    """Classes of the samples that are drawn by some uniforms (c, ..., draws), -1 where they are not known."""
+    task = game.task
+    if task.label is None:
+        raise ValueError(f"task {task.name!r} has no labels")
+    labels = task.label(uniforms)
+    if game.conditional or task.rank is None or labelled is None:
+        return labels
+    return torch.where(task.rank(uniforms) < labelled[:, None, None, None], labels, -1)
 
 
 def numbers_per_step(game: Game) -> int:
@@ -234,7 +268,9 @@ def numbers_per_step(game: Game) -> int:
     task = game.task
     of_discriminator = task.draws + task.latent + game.noise_draws
     of_generator = task.latent + game.noise_draws_g + (task.draws if game.generator_sees_real else 0)
-    return task.batch * (game.n_critic * of_discriminator + of_generator)
+    drawn = game.n_critic * of_discriminator + of_generator
+    # of images, the samples that are looked up take more memory than the numbers drawn for it
+    return task.batch * max(drawn, (game.n_critic + 1) * task.data_width // 4)
 
 
 def blocks(steps: range, numbers: int, device: str) -> Iterator[range]:
@@ -244,27 +280,10 @@ def blocks(steps: range, numbers: int, device: str) -> Iterator[range]:
         yield range(first, min(first + size, steps.stop))
 
 
-@torch.no_grad()
-def evaluate(game: Game, state: PackState, keys: Tensor) -> Evaluation:
-    """Measure every slot now, on draws that belong to this evaluation."""
-    task, tensors, index = game.task, state.tensors, len(state.evaluations)
-    theta = tensors.get("theta_average", tensors["theta"])
-    now, count = range(index, index + 1), task.evaluation_samples
-    latent = normal(keys, role=Role.EVALUATION, steps=now, updates=1, count=count * task.latent)
-    latent = latent.view(len(keys), count, task.latent).to(theta.dtype)
-    fixed = {name: tensors[name] for name in ("reference",) if name in tensors}
-    one = vmap(lambda fixed, theta, latent: generate(game, fixed, theta, latent))
-    if game.components == 1:
-        fake = one(fixed, theta, latent)
-        parameters = vmap(lambda flat: split(flat, game.generator.shapes))(theta)
-    else:
-        choices = uniform(keys, role=Role.MIXTURE, steps=now, updates=1, count=count)[:, 0, 0].to(theta.dtype)
-        networks, weights = vmap(components)(theta)
-        member = vmap(mixture_choice)(weights, choices)
-        each = torch.stack([one(fixed, network, latent) for network in networks])
-        fake = torch.einsum("cnt,tcnd->cnd", member, each)
-        parameters = {}
-    values = task.evaluate(parameters, fake) | {name: tensors[name] for name in MEASURED}
+def measure(game: Game, state: PackState, keys: Tensor) -> Evaluation:
+    """Measure every slot now: the task's metrics, and what the updates said of themselves."""
+    values = evaluate(game, state.tensors, keys, index=len(state.evaluations))
+    values |= {name: state.tensors[name] for name in MEASURED}
     return Evaluation(state.step, {name: value.double().cpu().numpy() for name, value in values.items()})
 
 
@@ -281,13 +300,9 @@ def _scalar(number: float, device: str, dtype: torch.dtype) -> Tensor:
     return torch.tensor(number, dtype=dtype, device=device)
 
 
-def _structure_key(trial: Trial) -> tuple[str, str, str, int]:
-    return trial.task, trial.method, trial.hyperparameters.optimiser, trial.hyperparameters.n_critic
-
-
 def _game(trial: Trial) -> Game:
-    task, method, optimiser, n_critic = _structure_key(trial)
-    return Game(get_task(task), parse_method(method), OPTIMISERS[optimiser], n_critic)
+    h = trial.hyperparameters
+    return Game(get_task(trial.task), parse_method(trial.method), OPTIMISERS[h.optimiser], h.n_critic, h.architecture)
 
 
 def example_of(game: Game, capacity: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Tensors:
@@ -309,16 +324,15 @@ class Program:
 
 
 @cache
-def _program(task: str, method: str, optimiser: str, capacity: int, device: str, dtype: torch.dtype) -> Program:
-    """The updates of a pack, recorded once for each structure and process."""
-    game = Game(get_task(task), parse_method(method), OPTIMISERS[optimiser], 1)
+def _program(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
+    """The updates of a pack, recorded once for each structure and process; `game` has n_critic 1, whatever it is."""
     example = example_of(game, capacity, device=device, dtype=dtype)
 
     def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
         return vectorise(lambda trial: update(game, trial), example)
 
     def unused(_tensors: Tensors) -> Tensors:
-        raise RuntimeError(f"method {method!r} has no such update")
+        raise RuntimeError(f"method {game.method.name!r} has no such update")
 
     return Program(
         recorded(discriminator_update),

@@ -6,8 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
+from search_spaces.hyperparameters import ARCHITECTURE
 from study.schema import ENGINE_EPOCH
+
+Architecture: TypeAlias = tuple[tuple[str, int | str], ...]
 
 BUDGET_UNITS = ("generator_steps", "discriminator_steps", "updates")
 
@@ -32,6 +36,21 @@ class Hyperparameters:
     grad_clip: float | None = None
     consensus_weight: float | None = None
     mix_entropy: float | None = None
+    labelled: float | None = None
+    network: str | None = None
+    depth_g: int | None = None
+    depth_d: int | None = None
+    width_g: int | None = None
+    width_d: int | None = None
+    activation_g: str | None = None
+    activation_d: str | None = None
+    norm_g: str | None = None
+    norm_d: str | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """What changes the task's networks, by name, in the registry's order."""
+        return tuple((name, getattr(self, name)) for name in ARCHITECTURE if getattr(self, name) is not None)
 
     @property
     def given(self) -> dict[str, float | str]:
@@ -60,6 +79,7 @@ class Trial:
     Attributes:
         task: Name of the task.
         task_version: Version of the task.
+        fingerprint: Content hash of the user's files that task, method and networks are made of; None without any.
         method: Parsed part of the method's name, without a variant.
         label: The method's name as the sweep file writes it, with its variant.
         hyperparameters: What it trains with.
@@ -84,13 +104,14 @@ class Trial:
     replicate: int
     key: str
     sampler: str
+    fingerprint: str | None = None
 
     @property
     def trial_id(self) -> str:
         """Hash of what decides the outcome: no name, index or neighbour enters."""
         return digest(
             {
-                "task": [self.task, self.task_version],
+                "task": [self.task, self.task_version, *([self.fingerprint] if self.fingerprint else [])],
                 "method": self.method,
                 "hyperparameters": self.hyperparameters.given,
                 "budget": asdict(self.budget),
@@ -108,7 +129,7 @@ class Trial:
     def structure(self) -> tuple[object, ...]:
         """What trials of one pack have in common."""
         h = self.hyperparameters
-        return (self.task, self.label, self.method, h.optimiser, h.n_critic, self.budget)
+        return (self.task, self.label, self.method, h.optimiser, h.n_critic, h.architecture, self.budget)
 
 
 def digest(content: object) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from study import checkpoint
+from study import checkpoint, user_files
 from study.outcome import outcomes
 from study.plan import Pack
 from study.records import Row, history_rows, metric_columns, oom_rows, trial_from_row, trial_rows
+from study.spec import DATA_ROOT
 from study.store import RunDirectory, build_table
 from study.train import PackState, train
 from study.trial import Trial
@@ -25,7 +26,7 @@ CHECKPOINT_ABOVE_SECONDS = 60.0
 """Packs expected to take longer keep a checkpoint."""
 
 
-def run_pack(root: str, name: str, *, device: str = "cpu") -> Mapping[str, int]:
+def run_pack(root: str, name: str, *, device: str = "cpu", data: str | None = None) -> Mapping[str, int]:
     """Train a planned pack and publish its rows, unless that has been done.
 
     Writing a pack twice is harmless: the content is the same and each file appears whole.
@@ -34,13 +35,17 @@ def run_pack(root: str, name: str, *, device: str = "cpu") -> Mapping[str, int]:
         root: The run directory, a path or URI.
         name: The pack.
         device: "cpu" or "cuda".
+        data: The folder with the user's data sets; None for this machine's own setting.
 
     Returns:
         Trials by status.
     """
+    if data is not None:
+        os.environ[DATA_ROOT] = data
     if device == "cpu":
         torch.set_num_threads(1)
     directory = RunDirectory(root)
+    user_files.receive(directory)
     attempt = f"attempts/{name}.{uuid.uuid4().hex[:8]}.json"
     note = {"pack": name, "host": socket.gethostname(), "pid": os.getpid(), "device": device, "started": time.time()}
     directory.write_json(attempt, note | {"outcome": "started"})

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from study.metrics.gaussian import Gaussian, frechet, moments_ddof1
 from study.metrics.samples import mean_nearest_distance, mean_spacing
 from study.metrics.trials import each, finite_or_nan
-from study.networks.base import Parameters, tanh
+from study.networks.base import tanh
 from study.networks.mlp import mlp
 from study.tasks import digits_classifier, digits_data
-from study.tasks.base import Control, Task
+from study.tasks.base import Control, Snapshot, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,12 +82,19 @@ def label(uniforms: Tensor) -> Tensor:
     return labels[_index(uniforms, len(labels))]
 
 
+def rank(uniforms: Tensor) -> Tensor:
+    """Places (...,) of the same images in the order of `digits_data.places`: labels become known class by class."""
+    places = digits_data.places().to(uniforms.device)
+    return places[_index(uniforms, len(places))]
+
+
 def _index(uniforms: Tensor, count: int) -> Tensor:
     return (uniforms[..., 0] * count).long().clamp(max=count - 1)
 
 
-def evaluate(parameters: Parameters, samples: Tensor) -> dict[str, Tensor]:
+def evaluate(at: Snapshot) -> dict[str, Tensor]:
     """Metrics of generated samples (c, 2048, 64), each (c,); parameters are not looked at."""
+    samples = at.samples
     real = references()
     features, few = each(logits, samples), samples[:, :NEIGHBOURS]
     train = digits_data.load().train.images.to(samples.device)
@@ -112,6 +119,7 @@ def digits() -> Task:
         version=1,
         summary="8 x 8 images of handwritten digits, values in [-1, 1]; 901 train, 451 selection, 445 test",
         source="data: Alpaydin and Kaynak (1998), shipped with scikit-learn; networks, classifier and protocol: ours",
+        shape=(1, 8, 8),
         latent=16,
         batch=64,
         generator=mlp([16, 64, 64, 64], output=tanh),
@@ -120,6 +128,7 @@ def digits() -> Task:
         sample=sample,
         label=label,
         classes=10,
+        rank=rank,
         metrics=("fd_digitsnet_logits_n2048", "fd_pixels_n2048", "diversity_n512", "novelty_n512"),
         primary="fd_digitsnet_logits_n2048",
         evaluation_samples=SAMPLES,

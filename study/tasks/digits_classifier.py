@@ -45,12 +45,16 @@ def network() -> Network:
 
 def train(split: Split, *, seed: int) -> dict[str, Tensor]:
     """Train the classifier on a split with Adam and noisy images; the same bits for the same seed and machine."""
+    return fit(network(), split, seed=seed, epochs=EPOCHS)
+
+
+def fit(net: Network, split: Split, *, seed: int, epochs: int) -> dict[str, Tensor]:
+    """Train a network to classify a split as `train` does; its parameters start as an `mlp`'s, `GAIN` times as wide."""
     generator = torch.Generator().manual_seed(seed)
-    net = network()
     start = net.initialise(torch.rand(net.size, generator=generator))
     parameters = {name: (GAIN * value).requires_grad_() for name, value in start.items()}
     optimiser = torch.optim.Adam(parameters.values(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         order = torch.randperm(len(split.images), generator=generator)
         for first in range(0, len(order), BATCH):
             index = order[first : first + BATCH]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from study.lazy import torch
 from study.networks.base import Network, Parameters
-from study.tasks.base import Control, Task
+from study.tasks.base import Control, Snapshot, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,12 +53,12 @@ def sample(uniforms: Tensor) -> Tensor:
     return torch.zeros_like(uniforms)
 
 
-def evaluate(parameters: Parameters, _samples: Tensor) -> dict[str, Tensor]:
+def evaluate(at: Snapshot) -> dict[str, Tensor]:
     """Closed-form metrics of generator parameters (c, 1), each (c,); samples are not looked at.
 
     There is nothing to overfit in a closed form, so the selection metric is the primary itself.
     """
-    theta = parameters["theta"].double()[:, 0]
+    theta = at.parameters["theta"].double()[:, 0]
     return {"w2sq": theta.square(), "theta": theta, "selection": theta.square()}
 
 
@@ -69,6 +69,7 @@ def dirac() -> Task:
         version=1,
         summary="a point has to reach another, told the way by a slope: does training converge at all?",
         source="Mescheder, Geiger and Nowozin (2018); the start, the threshold and the anchors are ours",
+        shape=(1,),
         latent=1,
         batch=8,
         generator=point_generator(),

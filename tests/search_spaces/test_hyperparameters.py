@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from search_spaces.hyperparameters import DIMENSIONS, HYPERPARAMETERS
+from search_spaces.hyperparameters import ARCHITECTURE, DIMENSIONS, HYPERPARAMETERS
 
 FIRST = ("lr", "beta1", "penalty_weight", "beta2", "lr_d_ratio", "clip")
 
@@ -16,9 +16,31 @@ def test_each_drawn_hyperparameter_owns_one_dimension_of_the_design():
     assert all(0 <= dimension < DIMENSIONS for dimension in dimensions)
 
 
-def test_structure_and_only_structure_owns_no_dimension():
-    assert [name for name, entry in HYPERPARAMETERS.items() if entry.dimension is None] == ["n_critic", "optimiser"]
-    assert all((entry.dimension is None) == (entry.role == "structure") for entry in HYPERPARAMETERS.values())
+def test_only_what_is_always_crossed_owns_no_dimension():
+    crossed = [name for name, entry in HYPERPARAMETERS.items() if entry.dimension is None]
+    assert crossed == ["n_critic", "optimiser", "network"]
+    assert all(HYPERPARAMETERS[name].role == "structure" for name in crossed)
+
+
+def test_the_architecture_is_what_a_trial_may_do_without():
+    parts = [f"{part}_{player}" for part in ("depth", "width", "activation", "norm") for player in "gd"]
+    assert list(ARCHITECTURE) == ["network", *parts]
+    assert all(HYPERPARAMETERS[name].role == "structure" for name in ARCHITECTURE)
+
+
+@pytest.mark.parametrize(
+    ("name", "legal", "illegal"),
+    [
+        ("depth_g", [1, 20], [0, 2.5, "deep"]),
+        ("activation_d", ["relu", "softplus"], ["swish", 1]),
+        ("norm_d", ["none", "layer"], ["virtual", True]),
+        ("network", ["dcgan", "nets.py:small"], [3]),
+        ("labelled", [0, 100], [-1, 2.5]),
+    ],
+)
+def test_the_values_of_an_architecture(name, legal, illegal):
+    assert [HYPERPARAMETERS[name].fault(value) for value in legal] == [None] * len(legal)
+    assert all(HYPERPARAMETERS[name].fault(value) for value in illegal)
 
 
 def fixes_a_half(points, a, b):

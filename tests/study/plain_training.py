@@ -19,6 +19,7 @@ OUTPUT = {"ring8": lambda x: x, "manifold-d2": lambda x: x, "digits": torch.tanh
 MIXTURE = 5
 TECHNIQUES = {
     "clip",
+    "cond",
     "sn",
     "gradclip",
     "minibatch",
@@ -104,6 +105,7 @@ LOSSES = {
         name: (lambda r, f, k=kernel: -mmd2(k, r, f), lambda r, f, k=kernel: mmd2(k, r, f))
         for name, kernel in KERNELS.items()
     },
+    "energy": (lambda r, f: -mmd2(distance, r, f), lambda r, f: mmd2(distance, r, f)),
     "ssl": (
         lambda r, f: -(log_real(r).mean() + log_classes(f)[:, -1].mean()) / 2,
         lambda _, f: -log_real(f).mean(),
@@ -170,6 +172,9 @@ def penalty_width(name, d):
 def forward(w, x, output=lambda x: x, reference=None):
     """A perceptron of leaky ReLUs: its output, and the activations of its hidden layers."""
     hidden = []
+    if "embedding" in w:
+        z, label = x
+        x = torch.cat([z, F.normalize(w["embedding"][label], dim=1)], 1)
     for i in count():
         last = f"weight{i + 1}" not in w
         if last and "tensor" in w:
@@ -295,10 +300,12 @@ class Plain:
     # random numbers
 
     def starts(self):
-        outputs = 16 if self.loss in KERNELS else self.task.classes if self.loss == "ssl" else 1
+        by_class = self.loss == "ssl" or self.has("cond")
+        outputs = 16 if self.loss in KERNELS else self.task.classes if by_class else 1
+        generator = self.task.generator.rebuild(norm="virtual") if self.has("vbn") else self.task.generator
         networks = (
             self.task.discriminator.rebuild(outputs=outputs, minibatch=self.has("minibatch")),
-            self.task.generator.rebuild(virtual_batch=True) if self.has("vbn") else self.task.generator,
+            generator.rebuild(labels=self.task.classes) if self.has("cond") else generator,
         )
         members = MIXTURE if self.has("mix") else 1
         players = []
@@ -351,7 +358,10 @@ class Plain:
 
     def batch(self, player, t, j):
         data, latent, noise = (drawn[t, j] for drawn in self.draws[player])
-        label = self.task.label(data) if self.loss == "ssl" and self.task.label else None
+        wanted = self.task.label and (self.loss == "ssl" or self.has("cond"))
+        label = self.task.label(data) if wanted else None
+        if self.loss == "ssl" and self.task.rank:
+            label[self.task.rank(data) >= self.h.labelled] = -100  # what torch's cross entropy leaves out
         fade = 1 - t / self.trial.generator_steps
         return SimpleNamespace(
             real=self.task.sample(data).double(), z=latent.double(), u=noise.double(), label=label, fade=fade
@@ -360,26 +370,31 @@ class Plain:
     # the game
 
     def samples(self, batch, generator):
-        fake, _ = forward(generator, batch.z, OUTPUT[self.task.name], self.reference)
+        z = (batch.z, batch.label) if self.has("cond") else batch.z
+        fake, _ = forward(generator, z, OUTPUT[self.task.name], self.reference)
         if not self.has("noise"):
             return batch.real, fake
         sd = self.h.instance_noise * batch.fade
         of_real, of_fake = (torch.special.ndtri(u) for u in batch.u[:, -2 * self.width :].split(self.width, 1))
         return batch.real + sd * of_real, fake + sd * of_fake
 
-    def critic(self, j):
+    def critic(self, j, label):
         w, u = self.d.networks[j], self.u[j]
         w = spectral(w, u) if u else w
 
         def outputs(x):
+            if self.loss == "energy":
+                return x
             c, _ = forward(w, x)
+            if self.has("cond"):
+                return c[torch.arange(len(c)), label.repeat(len(c) // len(label))]
             return c if self.loss in KERNELS or self.loss == "ssl" else c[:, 0]
 
         return outputs, lambda x: forward(w, x)[1]
 
     def against_d(self, batch, generator, j):
         real, fake = self.samples(batch, generator)
-        critic, _ = self.critic(j)
+        critic, _ = self.critic(j, batch.label)
         on_real, on_fake = critic(real), critic(fake)
         value = LOSSES[self.loss][0](on_real, on_fake)
         if self.has("smooth") and self.loss == "ssl":
@@ -387,7 +402,7 @@ class Plain:
             value = sum(map(entropy_to, on_either, (1 - self.h.smoothing, 0))) / 2
         elif self.has("smooth"):
             value = entropy_to(on_real, 1 - self.h.smoothing) + entropy_to(on_fake, 0)
-        if batch.label is not None:
+        if self.loss == "ssl" and batch.label is not None and (batch.label >= 0).any():
             value = value + F.cross_entropy(on_real, batch.label)
         if self.penalty:
             value = value + self.h.penalty_weight * self.penalty_value(batch, critic, real, fake, on_real, on_fake)
@@ -412,7 +427,7 @@ class Plain:
 
     def against_g(self, batch, generator, j):
         real, fake = self.samples(batch, generator)
-        critic, hidden = self.critic(j)
+        critic, hidden = self.critic(j, batch.label)
         if self.has("fm"):
             return (hidden(real)[-1].mean(0) - hidden(fake)[-1].mean(0)).pow(2).sum()
         if self.has("fm-l1"):

@@ -2,12 +2,30 @@ from dataclasses import replace
 
 import pytest
 
-from study.capacity import CPU_CAPACITY, CPU_MILLISECONDS, PART_COSTS, capacity_of, relative_cost, seconds_of
+from study.capacity import CPU_MILLISECONDS, PART_COSTS, capacity_of, relative_cost, seconds_of, work_of
 from study.losses import LOSSES
 from study.penalties import PENALTIES
 from study.plan import expand
 from study.tasks.table import TASKS
 from study.techniques import TECHNIQUES
+from study.user_files import provide
+
+WIDE = b"""
+import torch
+from study.tasks.base import Task
+
+images = Task(
+    shape=(3, 32, 32),
+    draws=1,
+    sample=lambda u: u.expand(*u.shape[:-1], 3072),
+    evaluate=lambda at: {"m": at.samples.double().mean((1, 2)).abs()},
+    evaluation_samples=2,
+    metrics=("m",),
+    primary="m",
+    threshold=0.1,
+    anchors=(0.01, 1.0),
+)
+"""
 
 
 @pytest.fixture
@@ -19,8 +37,37 @@ def trial(tiny):
 def test_every_task_has_a_measured_cost_and_a_capacity(task):
     assert len(CPU_MILLISECONDS[task]) == 4
     assert min(CPU_MILLISECONDS[task]) > 0
-    assert capacity_of(task, "ns", "cpu") == CPU_CAPACITY
-    assert capacity_of(task, "ns", "cuda") >= CPU_CAPACITY
+
+
+@pytest.mark.parametrize(
+    ("task", "override", "cpu", "cuda"),
+    [
+        ("manifold-d2", {}, 32, 256),
+        ("ring8", {"depth_g": 3}, 32, 256),
+        ("digits", {}, 32, 256),
+        ("digits", {"network": "mlp"}, 32, 256),
+        ("digits", {"network": "dcgan"}, 16, 64),
+        ("wide.py:images", {}, 32, 256),
+        ("wide.py:images", {"network": "dcgan"}, 1, 1),
+    ],
+)
+def test_networks_and_image_size_make_the_capacity(tiny, task, override, cpu, cuda):
+    provide("wide.py", WIDE)
+    space = {"override": {"lr": 1e-3} | override}
+    trial = expand(tiny(tasks=[task], space=space))[0]
+    assert (capacity_of(trial, "cpu"), capacity_of(trial, "cuda")) == (cpu, cuda)
+
+
+def test_work_grows_with_steps_updates_networks_and_method(tiny):
+    def work(method="ns", **override):
+        return work_of(expand(tiny(tasks=["ring8"], methods=[method], space={"override": {"lr": 1e-3} | override}))[0])
+
+    # 6 steps of 2 updates on a generator of 2-64-64-2 and a discriminator of 2-64-64-1
+    generator, discriminator = 2 * 64 + 64 + 64 * 64 + 64 + 64 * 2 + 2, 2 * 64 + 64 + 64 * 64 + 64 + 64 + 1
+    assert work() == 6 * 2 * (generator + discriminator)
+    assert work(n_critic=5) == 3 * work()
+    assert work("ns+consensus") == PART_COSTS["consensus"] * work()
+    assert work(width_d=32) == 6 * 2 * (generator + 2 * 32 + 32 + 32 * 32 + 32 + 32 + 1)
 
 
 def test_the_cost_of_a_pack_adds_up(trial, monkeypatch):

@@ -15,8 +15,8 @@ from study.record import record
 
 REAL, FAKE = [2.0, -1.0, 0.5], [-1.5, 0.3, -2.0]
 EVERY = pytest.mark.parametrize("name", LOSSES)
-MMD = ("mmd-rbf", "mmd-rq", "mmd-energy")
-LOGITS = [name for name, loss in LOSSES.items() if loss.outputs == 1]
+MMD = ("mmd-rbf", "mmd-rq", "mmd-energy", "energy")
+LOGITS = [name for name, loss in LOSSES.items() if loss.outputs == 1 and not loss.direct]
 
 
 def sp(t):
@@ -37,11 +37,13 @@ KERNEL = {
     "mmd-rbf": lambda s: sum(math.exp(-s / (2 * sigma**2)) for sigma in (2, 5, 10, 20, 40, 80)),
     "mmd-rq": lambda s: sum((1 + s / (2 * a)) ** -a for a in (0.1, 1, 10)),
     "mmd-energy": lambda s: -math.sqrt(s + 1e-5),
+    "energy": lambda s: -math.sqrt(s + 1e-5),
 }
 KERNEL_SLOPE = {  # with respect to the squared distance
     "mmd-rbf": lambda s: sum(-math.exp(-s / (2 * sigma**2)) / (2 * sigma**2) for sigma in (2, 5, 10, 20, 40, 80)),
     "mmd-rq": lambda s: sum(-((1 + s / (2 * a)) ** (-a - 1)) / 2 for a in (0.1, 1, 10)),
     "mmd-energy": lambda s: -1 / (2 * math.sqrt(s + 1e-5)),
+    "energy": lambda s: -1 / (2 * math.sqrt(s + 1e-5)),
 }
 
 
@@ -58,6 +60,7 @@ ORACLE = {
     "mm": (CROSS_ENTROPY, -mean(sp(c) for c in FAKE)),
     "ns": (CROSS_ENTROPY, mean(sp(-c) for c in FAKE)),
     "wgan": (mean(FAKE) - mean(REAL), -mean(FAKE)),
+    "zerosum": (mean(FAKE) - mean(REAL), -mean(FAKE)),
     "lsgan": (
         mean((c - 1) ** 2 for c in REAL) / 2 + mean(c**2 for c in FAKE) / 2,
         mean((c - 1) ** 2 for c in FAKE) / 2,
@@ -86,6 +89,7 @@ DIGITS = {
     "rpgan": (0.549883, 2.116550),
     "ragan": (0.283238, 1.849905),
     "mmd-energy": (-0.177778, 0.177778),
+    "energy": (-0.177778, 0.177778),
     "ssl": (0.516161, 1.460899),
 }
 LOG2 = math.log(2)
@@ -94,6 +98,7 @@ AT_ZERO = {
     "mm": (2 * LOG2, -LOG2),
     "ns": (2 * LOG2, LOG2),
     "wgan": (0, 0),
+    "zerosum": (0, 0),
     "lsgan": (0.5, 0.5),
     "lsgan-pearson": (1, 0),
     "hinge": (2, 0),
@@ -117,6 +122,7 @@ SLOPES = {
     "mm": ((-1, 0), (0, 1), (0, -1)),
     "ns": ((-1, 0), (0, 1), (-1, 0)),
     "wgan": ((-1, -1), (1, 1), (-1, -1)),
+    "zerosum": ((-1, -1), (1, 1), (-1, -1)),
     "lsgan": ((-61, 59), (-60, 60), (-61, 59)),
     "lsgan-pearson": ((-61, 59), (-59, 61), (-60, 60)),
     "hinge": ((-1, 0), (0, 1), (-1, -1)),
@@ -131,7 +137,7 @@ SLOPES = {
 def outputs(name, values, dtype=torch.float64):
     """Logits as the outputs of the loss's critic."""
     tensor = torch.as_tensor(values, dtype=dtype)
-    return tensor if LOSSES[name].outputs == 1 else tensor[..., None]
+    return tensor if name in LOGITS else tensor[..., None]
 
 
 def both(name, real, fake):
@@ -142,14 +148,14 @@ def both(name, real, fake):
 
 def random(name, *batch, seed=0, dtype=torch.float64):
     """Outputs of the width that the loss's critic has; three classes."""
-    width = {1: (), None: (3,)}.get(LOSSES[name].outputs, (LOSSES[name].outputs,))
+    width = () if name in LOGITS else (LOSSES[name].outputs or 3,)
     return torch.randn(*batch, *width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def test_every_loss_has_an_oracle():
     assert ORACLE.keys() == AT_ZERO.keys() == SLOPES.keys() == LOSSES.keys()
     # digits of sums of exponentials would be the oracle's again
-    assert LOSSES.keys() - DIGITS.keys() == {"mmd-rbf", "mmd-rq"}
+    assert LOSSES.keys() - DIGITS.keys() == {"mmd-rbf", "mmd-rq", "zerosum"}
 
 
 @EVERY
@@ -160,7 +166,7 @@ def test_loss_equals_its_formula(name):
 @pytest.mark.parametrize("name", DIGITS)
 def test_loss_equals_its_digits(name):
     # the root of the energy kernel moves distances d by 1e-5 / (2 d), and the shortest of nine is .2
-    assert both(name, REAL, FAKE) == pytest.approx(DIGITS[name], abs=1e-5 if name == "mmd-energy" else 1e-6)
+    assert both(name, REAL, FAKE) == pytest.approx(DIGITS[name], abs=1e-5 if name.endswith("energy") else 1e-6)
 
 
 @EVERY
@@ -199,7 +205,9 @@ def test_losses_are_finite_at_extremes_and_keep_shape_and_dtype(name, dtype):
 
 
 def test_losses_differ_pairwise():
-    assert len({both(name, REAL, FAKE) for name in LOSSES}) == len(LOSSES)
+    # zerosum is wgan for games, energy is mmd-energy on samples
+    others = LOSSES.keys() - {"zerosum", "energy"}
+    assert len({both(name, REAL, FAKE) for name in others}) == len(others)
 
 
 @pytest.mark.parametrize(
@@ -284,10 +292,13 @@ def test_what_the_entries_say_of_themselves():
 
     assert those(lambda loss: loss.needs_lipschitz) == {"wgan", "mmd-energy"}
     assert those(lambda loss: loss.sees_real) == {"rpgan", "ragan", *MMD}
+    assert those(lambda loss: loss.direct) == {"energy"}
+    assert those(lambda loss: loss.value) == {"zerosum"}
+    assert those(lambda loss: loss.hyperparameters) == {"ssl"}
     assert those(lambda loss: loss.probability) == {"mm", "ns", "ssl"}
     assert those(lambda loss: loss.smoothed) == {"mm", "ns", "ssl"}
     assert those(lambda loss: loss.supervised) == those(lambda loss: loss.outputs is None) == {"ssl"}
-    assert those(lambda loss: loss.outputs == FEATURES) == {*MMD}
+    assert those(lambda loss: loss.outputs == FEATURES) == {*MMD} - {"energy"}
     assert those(lambda loss: loss.formula and loss.source and loss.pitfalls) == {*LOSSES}
 
 
@@ -511,14 +522,14 @@ def test_supervision_is_the_same_in_a_pack_and_alone_and_can_be_recorded():
 
 @EVERY
 def test_slope_of_the_scalar_at_points_matches_finite_differences(name):
-    loss, width = LOSSES[name], {1: 1, None: 3}.get(LOSSES[name].outputs, FEATURES)
+    loss, width = LOSSES[name], 1 if name in LOGITS else LOSSES[name].outputs or 3
     g = torch.Generator().manual_seed(0)
     weight = torch.randn(2, width, generator=g, dtype=torch.float64)
     points, real, fake = (torch.randn(5, 2, generator=g, dtype=torch.float64) for _ in range(3))
 
     def critic(x):
         features = torch.tanh(x @ weight)
-        return features[:, 0] if loss.outputs == 1 else features
+        return features[:, 0] if name in LOGITS else features
 
     def scalar(x):
         return loss.scalar(critic(x), critic(real), critic(fake))

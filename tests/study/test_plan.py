@@ -458,7 +458,7 @@ def test_a_product_of_rates_beyond_the_numbers_is_refused():
     ("task", "method", "sentence"),
     [
         ("manifold-d2", "ns+vbn", "vbn normalises hidden layers, and the generator has none"),
-        ("manifold-d2", "ns+mix", "the task measures a generator's parameters, and mix has several"),
+        ("manifold-d2", "ns+mix", "the task measures one network's parameters or outputs, and mix has several"),
         ("dirac", "ns+sn", "sn leaves a discriminator of one weight nothing but its sign"),
         ("dirac", "ns+fm", "feature matching looks at hidden layers, and the discriminator has none"),
         (

@@ -62,7 +62,7 @@ LR = [
     ("{choice = [true]}", f"space.override.lr = true: {NUMBER}"),
     ("{choice = [[1]]}", "choice takes numbers and texts, got [1]"),
     ("{choice = [1979-05-27]}", "choice takes numbers and texts, got 1979-05-27"),
-    ("{cross = [1, 2]}", "space.override.lr = {cross = ...}: only n_critic and optimiser are crossed; use choice"),
+    ("{cross = [1, 2]}", "space.override.lr = {cross = ...}: only n_critic, optimiser, network, depth_g,"),
     ('"published"', "space.override.lr = 'published': only a method's own hyperparameters have a published value"),
     ("{when.optimiser.sgd = 0, choice = [1]}", "space.override.lr = 0: must be above 0"),
     (
@@ -88,10 +88,10 @@ LINES = [
     ('notcie = "x"', "unknown key 'notcie': did you mean 'notice'? known here are budget, confirmatory,"),
     ("interval = 3", "unknown key 'interval': known here are budget, confirmatory, design, execution,"),
     ("budget.evaluation = 3", "unknown key 'budget.evaluation': did you mean 'evaluations'? known here are evalu"),
-    ("execution.pakc = 1", "unknown key 'execution.pakc': did you mean 'pack'? known here are device, pack, workers"),
+    ("execution.pakc = 1", "unknown key 'execution.pakc': did you mean 'pack'? known here are data, device, pack,"),
     ("space.overide.lr = 1", "unknown key 'space.overide': did you mean 'override'? known here are override, preset"),
     # unknown names, nearest first
-    ('methods = ["nss"]', "unknown loss in method 'nss': 'nss': choose from ns, ssl, hinge, "),
+    ('methods = ["nss"]', "unknown loss in method 'nss': 'nss': choose from ns, ssl, FILE.py:NAME, "),
     ('methods = ["ns+gp2"]', "unknown part in method 'ns+gp2': 'gp2': choose from gp1, gp0, r2, "),
     ('tasks = ["digit"]', "unknown task 'digit': choose from digits, "),
     ('space.preset = "narow"', "unknown space.preset 'narow': choose from narrow, "),

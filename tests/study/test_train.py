@@ -177,8 +177,8 @@ def test_a_metric_that_is_not_finite_is_a_divergence(small_pack, monkeypatch):
     pack = small_pack(points=2, capacity=2, steps=6, evaluations=3)
     task = module.get_task("manifold-d2")
 
-    def broken(parameters, fake):
-        values = task.evaluate(parameters, fake)
+    def broken(at):
+        values = task.evaluate(at)
         return values | {"spread": torch.tensor([float("nan"), 1.0], dtype=torch.float64)}
 
     monkeypatch.setattr(module, "get_task", lambda _: replace(task, evaluate=broken))

@@ -7,6 +7,7 @@ import torch
 from study.errors import UserError
 from study.metrics.samples import mean_spacing
 from study.tasks import digits_classifier, digits_data
+from study.tasks.base import Snapshot
 from study.tasks.digits import NEIGHBOURS, SAMPLES, digits, references, sample
 
 
@@ -99,7 +100,7 @@ REPEATS = 8
 def measured(name, *, seed=1, repeats=REPEATS):
     generator = torch.Generator().manual_seed(seed)
     samples = torch.stack([MAKERS[name](generator) for _ in range(repeats)])
-    return digits().evaluate({}, samples)
+    return digits().evaluate(Snapshot({}, samples))
 
 
 @pytest.mark.parametrize("control", digits().controls, ids=lambda control: control.name)
@@ -118,7 +119,7 @@ def test_every_control_has_a_maker():
 def test_threshold_lies_below_every_missing_digit(label):
     generator = torch.Generator().manual_seed(label)
     samples = torch.stack([without(label)(generator) for _ in range(5)])
-    assert float(digits().evaluate({}, samples)[digits().primary].median()) > digits().threshold
+    assert float(digits().evaluate(Snapshot({}, samples))[digits().primary].median()) > digits().threshold
 
 
 def test_anchors_are_the_memorised_training_set_and_the_constant_image():

@@ -3,13 +3,14 @@ import math
 import pytest
 import torch
 
+from study.tasks.base import Snapshot
 from study.tasks.dirac import CONTROLS, START, STEP, THRESHOLD, TIME, dirac, evaluate
 
 NOTHING = torch.empty(1, 0, 1)
 
 
 def measured(theta):
-    return evaluate({"theta": torch.as_tensor(theta, dtype=torch.float64).reshape(-1, 1)}, NOTHING)["w2sq"]
+    return evaluate(Snapshot({"theta": torch.as_tensor(theta, dtype=torch.float64).reshape(-1, 1)}, NOTHING))["w2sq"]
 
 
 def circle(radius):
@@ -96,6 +97,6 @@ def test_networks_are_a_point_and_a_slope():
 
 
 def test_side_of_the_data_is_told():
-    values = evaluate({"theta": torch.tensor([[-0.5], [0.25]])}, torch.empty(2, 0, 1))
+    values = evaluate(Snapshot({"theta": torch.tensor([[-0.5], [0.25]])}, torch.empty(2, 0, 1)))
     assert values["theta"].tolist() == [-0.5, 0.25]
     assert values["w2sq"].tolist() == values["selection"].tolist() == [0.25, 0.0625]

@@ -1,11 +1,12 @@
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from study.errors import UserError
-from study.tasks.base import Task
+from study.tasks.base import Snapshot, Task
 from study.tasks.table import TASKS, get_task
 
 CAPACITY = 5
@@ -13,21 +14,47 @@ CAPACITY = 5
 every_task = pytest.mark.parametrize("name", TASKS)
 
 
-def trials(task: Task, *, seed=0, count=CAPACITY):
-    """Parameters (c, ...) and samples (c, n, d) of untrained generators."""
+class Trials(NamedTuple):
+    """Untrained networks of some trials: parameters (c, ...) of both players, and samples (c, n, d)."""
+
+    theta: dict[str, torch.Tensor]
+    phi: dict[str, torch.Tensor]
+    samples: torch.Tensor
+
+
+def trials(task: Task, *, seed=0, count=CAPACITY) -> Trials:
     generator = torch.Generator().manual_seed(seed)
-    parameters, samples = [], []
-    for _ in range(count):
-        start = task.generator.initialise(torch.rand(task.generator.size, generator=generator))
-        parameters.append(start)
-        samples.append(
-            task.generator.apply(start, torch.randn(task.evaluation_samples, task.latent, generator=generator))
+
+    def starts(network):
+        found = [network.initialise(torch.rand(network.size, generator=generator)) for _ in range(count)]
+        return {key: torch.stack([start[key] for start in found]) for key in network.shapes}
+
+    theta = starts(task.generator)
+    latent = torch.randn(count, task.evaluation_samples, task.latent, generator=generator)
+    samples = [task.generator.apply({key: value[i] for key, value in theta.items()}, latent[i]) for i in range(count)]
+    return Trials(theta, starts(task.discriminator), torch.stack(samples))
+
+
+def take(found: Trials, index) -> Trials:
+    theta, phi = ({key: value[index] for key, value in part.items()} for part in (found.theta, found.phi))
+    return Trials(theta, phi, found.samples[index])
+
+
+def evaluate(task: Task, found: Trials) -> dict[str, torch.Tensor]:
+    def outputs(phi, x):
+        return task.discriminator.apply(phi, x)
+
+    def slope(phi, x):
+        return torch.func.grad(lambda points: outputs(phi, points).sum())(x)
+
+    return task.evaluate(
+        Snapshot(
+            found.theta,
+            found.samples,
+            critic=lambda x: torch.func.vmap(outputs)(found.phi, x.float()),
+            slope=lambda x: torch.func.vmap(slope)(found.phi, x.float()),
         )
-    return {key: torch.stack([p[key] for p in parameters]) for key in parameters[0]}, torch.stack(samples)
-
-
-def take(parameters, samples, index):
-    return {key: value[index] for key, value in parameters.items()}, samples[index]
+    )
 
 
 @every_task
@@ -58,11 +85,11 @@ def test_threshold_lies_between_the_controls(name):
 def test_shapes_agree(name):
     task = get_task(name)
     d = task.data_width
-    parameters, samples = trials(task)
-    assert samples.shape == (CAPACITY, task.evaluation_samples, d)
-    assert {key: tuple(value.shape[1:]) for key, value in parameters.items()} == dict(task.generator.shapes)
+    found = trials(task)
+    assert found.samples.shape == (CAPACITY, task.evaluation_samples, d)
+    assert {key: tuple(value.shape[1:]) for key, value in found.theta.items()} == dict(task.generator.shapes)
     score = task.discriminator.initialise(torch.rand(task.discriminator.size))
-    real = task.sample(torch.rand(task.batch, task.draws))
+    real = task.sample(torch.rand(task.batch, task.draws + task.over_time))
     assert real.dtype == torch.float32
     assert task.discriminator.apply(score, real).shape == (task.batch, 1)
 
@@ -71,17 +98,17 @@ def test_shapes_agree(name):
 @pytest.mark.parametrize("leading", [(), (7,), (2, 3), (3, 2, 64)])
 def test_sample_is_equal_for_any_leading_shape(name, leading):
     task = get_task(name)
-    uniforms = torch.rand(*leading, task.draws, generator=torch.Generator().manual_seed(1))
+    uniforms = torch.rand(*leading, task.draws + task.over_time, generator=torch.Generator().manual_seed(1))
     x = task.sample(uniforms)
     assert x.shape == (*leading, task.data_width)
-    singly = torch.stack([task.sample(u) for u in uniforms.reshape(-1, task.draws)])
+    singly = torch.stack([task.sample(u) for u in uniforms.reshape(-1, uniforms.shape[-1])])
     assert torch.equal(x.reshape(singly.shape), singly)
 
 
 @every_task
 def test_evaluation_returns_the_declared_columns(name):
     task = get_task(name)
-    values = task.evaluate(*trials(task))
+    values = evaluate(task, trials(task))
     assert tuple(values) == (*task.metrics, "selection")
     for value in values.values():
         assert value.dtype == torch.float64
@@ -93,11 +120,13 @@ def test_evaluation_returns_the_declared_columns(name):
 @every_task
 def test_evaluation_is_deterministic_and_blind_to_batch_mates(name):
     task = get_task(name)
-    parameters, samples = trials(task)
-    together = task.evaluate(parameters, samples)
+    found = trials(task)
+    together = evaluate(task, found)
     state = torch.random.get_rng_state()
-    for index in ([3], [4, 0], [2, 1, 0, 4, 3], [1] * 7):
-        apart = task.evaluate(*take(parameters, samples, index))
+    # a critic is run anew, in a pack as large as the trained one: another size may round differently
+    sizes = [[3], [4, 0], [1] * 7] if not task.looks_at_critic else [[3] * CAPACITY, [4, 0, 0, 1, 1]]
+    for index in ([2, 1, 0, 4, 3], *sizes):
+        apart = evaluate(task, take(found, index))
         for key, value in apart.items():
             assert torch.equal(value, together[key][index]), (key, index)
     assert torch.equal(state, torch.random.get_rng_state())
@@ -107,13 +136,13 @@ def test_evaluation_is_deterministic_and_blind_to_batch_mates(name):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
 def test_a_trial_that_is_not_finite_is_told_and_disturbs_nobody(name, bad):
     task = get_task(name)
-    parameters, samples = trials(task)
-    clean = task.evaluate(parameters, samples)
-    for value in parameters.values():
+    found = trials(task)
+    clean = evaluate(task, found)
+    for value in (*found.theta.values(), *(found.phi.values() if task.looks_at_critic else ())):
         value[2].view(-1)[0] = bad
-    if samples.numel():
-        samples[2, -1, 0] = bad
-    values = task.evaluate(parameters, samples)
+    if found.samples.numel():
+        found.samples[2, -1, 0] = bad
+    values = evaluate(task, found)
     for key, value in values.items():
         others = [0, 1, 3, 4]
         assert torch.equal(value[others], clean[key][others]), key
@@ -126,11 +155,11 @@ def test_a_trial_that_is_not_finite_is_told_and_disturbs_nobody(name, bad):
 @every_task
 def test_nothing_changes_its_arguments(name):
     task = get_task(name)
-    parameters, samples = trials(task)
-    before = {key: value.clone() for key, value in parameters.items()}, samples.clone()
-    task.evaluate(parameters, samples)
-    assert all(torch.equal(parameters[key], before[0][key]) for key in parameters)
-    assert torch.equal(samples, before[1])
+    found = trials(task)
+    before = {key: value.clone() for key, value in found.theta.items()}, found.samples.clone()
+    evaluate(task, found)
+    assert all(torch.equal(found.theta[key], before[0][key]) for key in found.theta)
+    assert torch.equal(found.samples, before[1])
 
 
 @every_task

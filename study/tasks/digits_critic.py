@@ -1,0 +1,196 @@
+"""The game of `digits`, told from the discriminator's side: does what it learned hold for real images it has not seen?
+
+After the overfitting study of Thanh-Tung and Tran (2019), who watch a discriminator's accuracy on real images held
+out. Beside it the slope of the discriminator's output, which explodes where it learns single images by heart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from study.lazy import torch
+from study.metrics.gaussian import Gaussian, frechet
+from study.metrics.trials import each, finite_or_nan
+from study.tasks import digits_data
+from study.tasks.base import Control, Snapshot, Task
+from study.tasks.critics import ONE_LOGIT, show
+from study.tasks.digits import digits, logits, references
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+FAKES = 1024
+"""Generated samples that an evaluation looks at: more than training images, for every one needs a partner."""
+WITHIN = 50.0
+"""The distance of generated samples from digits that there has to be something to tell apart: half of the start's, and
+less than that of uniform noise, which is 60."""
+BINS = 10
+"""Parts of the line from generated to real that mean slopes are taken over."""
+CLASSES = 10
+TURN = (5**0.5 - 1) / 2
+"""Multiples of it modulo 1 are spread evenly, in whatever order the images come."""
+
+
+class Slopes(NamedTuple):
+    """Norms of the discriminator's gradient in its input: at training images, generated samples, and between them."""
+
+    real: Tensor
+    fake: Tensor
+    line: Tensor
+
+
+def positions(count: int) -> Tensor:
+    """Where on the lines from generated (0) to real (1) the points between lie, (count,), float64."""
+    return torch.arange(count, dtype=torch.float64) * TURN % 1
+
+
+def evaluate(at: Snapshot) -> dict[str, Tensor]:
+    """Metrics of discriminators on real images and on generated samples (c, 1024, 64), each (c,)."""
+    samples, trials, batch = at.samples, len(at.samples), digits().batch
+
+    def outputs(points: Tensor) -> Tensor:
+        return show(at.critic, points.to(samples.device), trials=trials, batch=batch)[..., 0]
+
+    data = digits_data.load()
+    train = outputs(data.train.images)
+    heldout, kept, fake = outputs(data.test.images), outputs(data.selection.images), outputs(samples)
+    slopes, distance = _slopes(at), frechet_to_test(samples)
+    ranks = [each(ranked_above, real, fake) for real in (train, heldout, kept)]
+    values = {
+        "rank_gap": _where_there_is_a_game(ranks[0] - ranks[1], distance),
+        "rank_train": ranks[0],
+        "rank_heldout_n445": ranks[1],
+        "gap_logit": each(torch.mean, train) - each(torch.mean, heldout),
+        "gap_accuracy": each(_positive, train) - each(_positive, heldout),
+        "logit_train": each(torch.mean, train),
+        "logit_heldout_n445": each(torch.mean, heldout),
+        "logit_fakes_n1024": each(torch.mean, fake),
+        "accuracy_train": each(_positive, train),
+        "accuracy_heldout_n445": each(_positive, heldout),
+        "accuracy_fakes_n1024": 1 - each(_positive, fake),
+        **{f"slope_mean_{where}": each(torch.mean, norms) for where, norms in slopes._asdict().items()},
+        **{f"slope_max_{where}": each(torch.amax, norms) for where, norms in slopes._asdict().items()},
+        "slope_variation_classes": each(lambda s: _variation(s, data.train.labels.to(s.device), CLASSES), slopes.real),
+        "slope_variation_line": each(lambda s: _variation(s, _bins(s), BINS), slopes.line),
+        "fd_digitsnet_logits_n1024": distance,
+        "selection": _where_there_is_a_game(ranks[0] - ranks[2], distance),
+    }
+    evidence = torch.cat([train, heldout, kept, fake, *slopes, samples.flatten(1)], 1)
+    return {name: finite_or_nan(found, evidence) for name, found in values.items()}
+
+
+def _slopes(at: Snapshot) -> Slopes:
+    samples, batch = at.samples, digits().batch
+    real = digits_data.load().train.images.to(samples.device).expand(len(samples), -1, -1)
+    t = positions(real.shape[1]).to(samples.device, real.dtype)[:, None]
+    line = torch.lerp(samples[:, : len(t)].to(real.dtype), real, t)
+    return Slopes(*(show(at.slope, x, trials=len(samples), batch=batch).norm(dim=-1) for x in (real, samples, line)))
+
+
+def ranked_above(real: Tensor, fake: Tensor) -> Tensor:
+    """How often () one of the first outputs (n,) is above one of the second (m,), ties half.
+
+    The area under the ROC curve, which no scale and no constant in the outputs changes.
+    """
+    ordered = fake.sort().values
+    below, up_to = (torch.searchsorted(ordered, real, right=right) for right in (False, True))
+    return (below + up_to).double().mean() / (2 * len(fake))
+
+
+def frechet_to_test(samples: Tensor) -> Tensor:
+    """The Frechet distance (c,) of `digits` for samples (c, n, 64), which falls as n grows."""
+    real = references()
+    moments = Gaussian(*(moment.to(samples.device) for moment in real.logits))
+    return 100 / real.logits_variance * frechet(each(logits, samples), moments)
+
+
+def _where_there_is_a_game(gap: Tensor, distance: Tensor) -> Tensor:
+    return torch.where(distance < WITHIN, gap.abs(), 1.0)
+
+
+def _positive(logit: Tensor) -> Tensor:
+    return (logit > 0).double().mean()
+
+
+def _bins(norms: Tensor) -> Tensor:
+    return (positions(len(norms)) * BINS).long().to(norms.device)
+
+
+def _variation(norms: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Standard deviation over mean (), with no correction for their number, of the groups' means of norms (n,)."""
+    means = torch.stack([norms[group == i].mean() for i in range(groups)])
+    return means.std(correction=0) / means.mean().clamp(min=1e-12)
+
+
+def digits_critic() -> Task:
+    """The task `digits-critic`: data and networks are those of `digits`, without classes."""
+    return replace(
+        digits(),
+        name="digits-critic",
+        version=1,
+        summary="the game of digits, judged by whether its discriminator rates unseen images as those it was shown",
+        source="after Thanh-Tung and Tran (2019); data and networks as digits, metrics, threshold and anchors: ours",
+        label=None,
+        classes=1,
+        rank=None,
+        metrics=METRICS,
+        primary="rank_gap",
+        evaluation_samples=FAKES,
+        evaluate=evaluate,
+        looks_at_critic=True,
+        losses=ONE_LOGIT,
+        threshold=0.05,
+        anchors=(0.013, 0.5),
+        reasoning=REASONING,
+        controls=CONTROLS,
+    )
+
+
+METRICS = (
+    "rank_gap",
+    "rank_train",
+    "rank_heldout_n445",
+    "gap_logit",
+    "gap_accuracy",
+    "logit_train",
+    "logit_heldout_n445",
+    "logit_fakes_n1024",
+    "accuracy_train",
+    "accuracy_heldout_n445",
+    "accuracy_fakes_n1024",
+    "slope_mean_real",
+    "slope_mean_fake",
+    "slope_mean_line",
+    "slope_max_real",
+    "slope_max_fake",
+    "slope_max_line",
+    "slope_variation_classes",
+    "slope_variation_line",
+    "fd_digitsnet_logits_n1024",
+)
+
+REASONING = (
+    "How often a real image is rated above a generated one, among training images minus among images held out: what "
+    "the discriminator knows of its images and not of digits. It is absolute, for to rate unseen images above those "
+    "shown is no better. Ranks, because a difference of outputs or of accuracies changes with their scale and "
+    "constant, which a loss leaves open (wgan, rpgan) or a penalty shrinks a hundredfold; gap_logit and gap_accuracy "
+    "are there for comparison with other work, accuracy_* being at D = 1/2, which is an output of 0 and means nothing "
+    "to losses but mm, ns and hinge. An untrained discriminator has nothing by heart, so where generated samples are "
+    "still far from digits the value is 1. By chance of which images were held out, outputs that know nothing differ "
+    "by 0.013 on average: score 1. The threshold is three standard deviations of that, below a fifth of the images "
+    "known by heart. Score 0 is every image by heart under a perfect generator. slope_variation_* is the standard "
+    "deviation over mean of mean slopes, of digits and of tenths of the lines from generated to training images."
+)
+
+CONTROLS = (
+    Control(name="contrast", value=0.002, must="pass", why="rates images by their mean square"),
+    Control(name="ink", value=0.017, must="pass", why="rates images by their mean"),
+    Control(name="D = 1/2", value=0.0, must=None, why="nothing by heart, and nothing else either"),
+    Control(name="a fifth by heart", value=0.1, must="fail", why="knows 180 training images, and else nothing"),
+    Control(name="by heart", value=0.5, must="fail", why="rates training images above everything else"),
+    Control(name="nearness", value=0.5, must="fail", why="rates images by how close the nearest training image is"),
+    Control(name="contrast at the start", value=1.0, must="fail", why="the generator untrained: no game yet"),
+)
+"""Generated samples are fresh images, the selection split drawn with replacement, but for the last."""

@@ -1,0 +1,88 @@
+"""One digit in a random colour: digits and colours, both to be covered."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+from study.lazy import torch
+from study.metrics.classes import class_counts, labels
+from study.metrics.divergence import kl_to_uniform
+from study.metrics.trials import each, finite_or_nan
+from study.tasks.base import Snapshot
+from study.tasks.digit_sets import (
+    CLASSES,
+    NEIGHBOURS,
+    TURN,
+    DigitSet,
+    Reference,
+    channel_logits,
+    colour_variance,
+    distance,
+    novelty,
+    refer,
+    tint,
+    tinted_moments,
+    value,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+LIMIT = 10000
+"""Real images that are made of a split and measured."""
+
+
+class Tinted(NamedTuple):
+    """Tinted digits, and the number of generated ones that an evaluation looks at."""
+
+    digits: DigitSet
+    samples: int
+
+    def sample(self, uniforms: Tensor) -> Tensor:
+        """Real images (..., 3 d) by uniforms (..., 2): a training digit and a hue."""
+        train = self.digits.split("train")
+        return tint(train.images(train.drawn(uniforms[..., 0])), uniforms[..., 1])
+
+    def label(self, uniforms: Tensor) -> Tensor:
+        """Their digits (...,)."""
+        train = self.digits.split("train")
+        return train.labels(train.drawn(uniforms[..., 0]))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `evaluate` gives."""
+        n = self.samples
+        near = [f"novelty_n{NEIGHBOURS}"] if self.digits.few else []
+        return (f"fd_{self.digits.net}_logits30_n{n}", f"kl_digits_n{n}", f"colour_spread_n{n}", *near)
+
+    def evaluate(self, at: Snapshot) -> dict[str, Tensor]:
+        """Metrics of generated samples (c, n, 3 d), each (c,)."""
+        samples, real = at.samples, reference(self.digits)
+        grey = value(samples)
+        logits = each(lambda x: channel_logits(self.digits, x), samples)
+        values = [
+            distance(logits, real.test, real.variance),
+            kl_to_uniform(class_counts(labels(each(self.digits.logits, grey)), CLASSES)),
+            colour_variance(samples) / spread(self.digits),
+        ]
+        if self.digits.few:
+            values.append(novelty(grey[:, :NEIGHBOURS], real))
+        named = dict(zip(self.metrics, values, strict=True))
+        named["selection"] = distance(logits, real.selection, real.variance)
+        return {name: finite_or_nan(value, samples) for name, value in named.items()}
+
+
+@functools.cache
+def reference(digits: DigitSet) -> Reference:
+    """What generated images are measured against."""
+    return refer(digits, lambda part: tinted_moments(digits, part, LIMIT))
+
+
+@functools.cache
+def spread(digits: DigitSet) -> float:
+    """Total variance of the colours of the training digits."""
+    train, number = digits.split("train"), torch.arange(LIMIT)
+    images = tint(train.images(number % train.size), TURN * number.double() % 1)
+    return float(colour_variance(images[None])[0])

@@ -1,0 +1,127 @@
+"""A user's own tasks, losses, penalties and networks: objects in a Python file that the sweep file names.
+
+A reference such as `my_tasks.py:rings3d` names a file, relative to the sweep file, and an object in it. The file's
+content travels with the run, and each process makes a module of it under a name that shadows nothing. It is the user's
+program and runs with the user's rights, like the sweep itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from study.errors import UserError
+
+if TYPE_CHECKING:
+    from study.store import RunDirectory
+
+REFERENCE = re.compile(r"(?P<file>[^:\[\]+@]+\.py):(?P<name>[A-Za-z_]\w*)")
+_provided: dict[str, bytes] = {}
+
+
+def is_reference(text: str) -> bool:
+    """True for a text of the form FILE.py:NAME."""
+    return REFERENCE.fullmatch(text) is not None
+
+
+def files_in(texts: Iterable[str]) -> list[str]:
+    """The files that some texts refer to anywhere, each once, in the order met."""
+    return list(dict.fromkeys(match["file"] for text in texts for match in REFERENCE.finditer(text)))
+
+
+def provide(file: str, content: bytes) -> None:
+    """Say what a file holds, before anything in it is asked for; takes the place of what it held before."""
+    _provided[file] = content
+
+
+def content_of(file: str) -> bytes:
+    """What a file holds: as provided, or else read from the current folder.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if file not in _provided:
+        provide_from(Path(), file)
+    return _provided[file]
+
+
+def provide_from(folder: Path, file: str) -> None:
+    """Read a file relative to a folder, and provide it.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        provide(file, (folder / file).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {file!r} in {folder.absolute()}: {error.strerror}") from None
+
+
+def ship(directory: RunDirectory, files: Iterable[str]) -> None:
+    """Put files into a run directory, where workers find them."""
+    for file in files:
+        name = f"files/{quote(file, safe='')}"
+        if directory.read(name) != content_of(file):
+            directory.publish(name, content_of(file))
+
+
+def receive(directory: RunDirectory) -> None:
+    """Provide the files of a run directory, whatever else lies under their names."""
+    for name in directory.names("files"):
+        content = directory.read(f"files/{name}")
+        if content is not None:
+            provide(unquote(name), content)
+
+
+def digest_of(reference: str) -> str:
+    """Content hash of the file that a reference names, 16 hexadecimal digits."""
+    return hashlib.blake2b(content_of(_parts(reference)[0]), digest_size=8).hexdigest()
+
+
+def find(reference: str) -> object:
+    """The object that a reference names.
+
+    Raises:
+        UserError: The file cannot be read or run, or holds no such name.
+    """
+    file, name = _parts(reference)
+    module = _module(file, content_of(file))
+    if not hasattr(module, name):
+        known = ", ".join(key for key in vars(module) if not key.startswith("_")) or "nothing"
+        raise UserError(f"{file!r} has no {name!r}: it has {known}")
+    return getattr(module, name)
+
+
+def _parts(reference: str) -> tuple[str, str]:
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        raise UserError(f"{reference!r} is not of the form FILE.py:NAME")
+    return match["file"], match["name"]
+
+
+@functools.cache
+def _module(file: str, content: bytes) -> ModuleType:
+    module = ModuleType(f"manypaths_user_{hashlib.blake2b(content, digest_size=8).hexdigest()}")
+    module.__file__ = file
+    try:
+        exec(compile(content, file, "exec"), module.__dict__)
+    except Exception as error:  # noqa: BLE001  # a user's program may raise anything
+        raise UserError(f"{file!r} does not run: {sentence(error, file)}") from None
+    return module
+
+
+def sentence(error: BaseException, file: str) -> str:
+    """An error inside a user's file, with the line of the file that it came from."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f" (line {line})" if line else ""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    first, _, _ = message.partition("\n")
+    return f"{type(error).__name__}: {first}{where}"

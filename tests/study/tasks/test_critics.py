@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from study.tasks.critics import ONE_LOGIT, PROBABILITY, index, show, standing
+
+
+def test_losses_are_sorted_by_what_their_critic_gives():
+    # mmd-* give features, ssl a logit for each class, energy looks at no critic, zerosum belongs to games
+    assert ONE_LOGIT == ("mm", "ns", "wgan", "lsgan", "lsgan-pearson", "hinge", "rpgan", "ragan")
+    assert PROBABILITY == ("mm", "ns")
+
+
+def test_standing_generator_gives_its_points_and_gets_no_gradient():
+    network = standing(lambda z: z.repeat(1, 2), (1.0, -0.5))
+    shift = network.initialise(torch.rand(2))["shift"]
+    z = torch.randn(6, 1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(network.apply({"shift": shift}, z), torch.cat([z + 1, z - 0.5], 1))
+    gradient = torch.func.grad(lambda s: network.apply({"shift": s}, z).square().sum())(shift)
+    assert gradient.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("u", "place"), [(1e-9, 0), (0.2499, 0), (0.25, 1), (0.5, 2), (0.9999, 3), (1.0, 3)])
+def test_index_cuts_the_unit_interval_evenly(u, place):
+    assert int(index(torch.tensor(u), 4)) == place
+
+
+@pytest.mark.parametrize(("m", "sizes"), [(64, [64]), (65, [33, 32]), (445, [64] * 4 + [63] * 3), (5, [5])])
+def test_points_are_shown_in_batches_of_nearly_the_same_size(m, sizes):
+    seen = []
+
+    def look(x):
+        seen.append(x.shape)
+        return x.sum(-1, keepdim=True)
+
+    points = torch.arange(2.0 * m).view(m, 2)
+    found = show(look, points, trials=3, batch=64)
+    assert [shape[1] for shape in seen] == sizes
+    assert found.dtype == torch.float64
+    assert found[..., 0].tolist() == [points.sum(1).tolist()] * 3
+
+
+def test_each_trial_is_shown_its_own_points():
+    points = torch.arange(12.0).view(3, 2, 2)
+    assert torch.equal(show(lambda x: x, points, trials=3, batch=64), points.double())

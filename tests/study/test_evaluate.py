@@ -1,0 +1,140 @@
+"""What an evaluation looks at: samples of the networks as they are, with classes and running statistics."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from study import evaluate as module
+from study.evaluate import evaluate
+from study.game import Game, generator_parameters
+from study.layers import NORMALISATION_EPSILON
+from study.methods import parse_method
+from study.networks.base import split
+from study.optimisers import OPTIMISERS
+from study.prng import Role, key_words, normal
+from study.tasks.table import get_task
+from study.train import train
+
+KEYS = key_words(["0123456789abcdef", "fedcba9876543210"])
+
+
+def watched(task, method, architecture=(), **changes):
+    """A game whose evaluations leave what they look at in a list."""
+    seen = []
+
+    def look(at):
+        seen.append(at)
+        return {"m": at.samples.double().mean((1, 2))}
+
+    task = replace(get_task(task), evaluate=look, metrics=("m",), primary="m", **changes)
+    return Game(task, parse_method(method), OPTIMISERS["adam"], 1, architecture), seen
+
+
+def parameters(network, seed=0):
+    return torch.randn(2, network.size, generator=torch.Generator().manual_seed(seed)) / 4
+
+
+def test_a_task_without_a_selection_metric_selects_by_its_primary():
+    game, _ = watched("ring8", "ns", evaluation_samples=16)
+    values = evaluate(game, {"theta": parameters(game.generator), "phi": torch.zeros(2, 1)}, KEYS, index=0)
+    assert torch.equal(values["selection"], values["m"])
+
+
+def test_pieces_are_the_samples_that_one_pass_makes(monkeypatch):
+    game, seen = watched("ring8", "ns", evaluation_samples=100)
+    tensors = {"theta": parameters(game.generator).double(), "phi": torch.zeros(2, 1)}
+    evaluate(game, tensors, KEYS, index=3)
+    monkeypatch.setattr(module, "AT_ONCE", 60)
+    evaluate(game, tensors, KEYS, index=3)
+    assert seen[0].samples.shape == (2, 100, 2)
+    # another block size of a matrix product rounds differently: float64, 64 terms of order 1
+    assert torch.allclose(seen[0].samples, seen[1].samples, rtol=0, atol=64 * 2**-52)
+
+
+def test_a_conditional_generator_is_asked_for_classes_like_the_datas():
+    game, seen = watched("ring8", "ns+cond", evaluation_samples=4000)
+    theta = parameters(game.generator)
+    evaluate(game, {"theta": theta, "phi": torch.zeros(2, 1)}, KEYS, index=0)
+    labels = seen[0].labels
+    shares = torch.stack([(labels == k).double().mean(1) for k in range(8)], 1)
+    # binomial: five standard deviations of sqrt(1/8 * 7/8 / 4000)
+    assert ((shares - 1 / 8).abs() < 5 * 0.0053).all()
+    own = split(theta[0], game.generator.shapes)
+    latent = normal(KEYS, role=Role.EVALUATION, steps=range(1), updates=1, count=4000 * 2).view(2, 4000, 2)
+    shown = torch.cat([latent[0], torch.eye(8)[labels[0]]], 1)
+    assert torch.allclose(game.generator.apply(own, shown), seen[0].samples[0], atol=1e-5)
+
+
+def test_the_critic_of_a_snapshot_is_the_trials_own():
+    game, seen = watched("ring8", "ns+sn", evaluation_samples=8)
+    phi, theta = parameters(game.discriminator, 1), parameters(game.generator)
+    power = torch.nn.functional.normalize(torch.ones(2, 64 + 64 + 1), dim=1)
+    evaluate(game, {"theta": theta, "phi": phi, "power": power}, KEYS, index=0)
+    x = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(2))
+    outputs, slope = seen[0].critic(x), seen[0].slope(x)
+    assert outputs.shape == (2, 5, 1)
+    from study.game import Critic
+
+    for i in range(2):
+        points = x[i].clone().requires_grad_()
+        expected = Critic(game, phi[i], power[i])(points)
+        (gradient,) = torch.autograd.grad(expected.sum(), points)
+        assert torch.allclose(outputs[i, :, 0], expected, atol=1e-5)
+        assert torch.allclose(slope[i], gradient, atol=1e-5)
+
+
+def test_running_statistics_are_what_batches_were_normalised_by(small_pack):
+    # one generator step: running values are 0.9 of the start's 0 and 1 and 0.1 of the batch's own
+    override = {"norm_g": "batch", "n_critic": 1}
+    pack = small_pack("ring8", "ns", steps=1, evaluations=1, points=2, capacity=2, **override)
+    state = train(pack.trials, capacity=2, dtype=torch.float64)
+    game = Game(get_task("ring8"), parse_method("ns"), OPTIMISERS["adam"], 1, (("norm_g", "batch"),))
+    keys = key_words([trial.key for trial in pack.trials])
+    latent = normal(keys, role=Role.LATENT_G, steps=range(1), updates=1, count=64 * 2).view(2, 64, 2).double()
+    for slot in range(2):
+        w = generator_parameters(game, {}, state.tensors["theta"][slot])
+        running = split(state.tensors["statistics"][slot], game.generator.statistics_shapes)
+        first = latent[slot] @ w["weight0"]
+        assert torch.allclose(running["mean0"], 0.1 * first.mean(0), atol=1e-12)
+        assert torch.allclose(running["variance0"], 0.9 + 0.1 * first.var(0, correction=0), atol=1e-12)
+
+
+def test_batch_normalisation_is_measured_by_its_running_statistics():
+    game, seen = watched("ring8", "ns", (("norm_g", "batch"), ("depth_g", 1)), evaluation_samples=8)
+    theta = parameters(game.generator)
+    mean, variance = torch.randn(2, 64), torch.rand(2, 64) + 0.5
+    tensors = {"theta": theta, "phi": torch.zeros(2, 1), "statistics": torch.cat([mean, variance], 1)}
+    evaluate(game, tensors, KEYS, index=0)
+    latent = normal(KEYS, role=Role.EVALUATION, steps=range(1), updates=1, count=16).view(2, 8, 2)
+    for i in range(2):
+        w = split(theta[i], game.generator.shapes)
+        hidden = (latent[i] @ w["weight0"] - mean[i]) / (variance[i] + NORMALISATION_EPSILON).sqrt()
+        hidden = torch.nn.functional.leaky_relu(hidden * w["gain0"] + w["bias0"], 0.2)
+        assert torch.allclose(seen[0].samples[i], hidden @ w["weight1"] + w["bias1"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-ssl"])
+def test_labels_are_known_of_the_first_samples_alone(small_pack, name):
+    from study.train import draw
+
+    game = Game(get_task(name), parse_method("ssl"), OPTIMISERS["adam"], 1)
+    everything = draw(game, KEYS, range(3), dtype=torch.float32)["label_d"]
+    labelled = torch.tensor([20.0, 1e9])
+    some = draw(game, KEYS, range(3), dtype=torch.float32, labelled=labelled)["label_d"]
+    assert torch.equal(some[1], everything[1])
+    known = some[0] >= 0
+    assert torch.equal(some[0][known], everything[0][known])
+    # 20 of 901 images, 192 draws: 4.3 expected, and 0 to 15 within five standard deviations
+    assert 0 < int(known.sum()) < 15
+    assert int((everything < 0).sum()) == 0
+
+
+def test_data_that_change_are_told_how_much_of_the_budget_is_spent():
+    from study.train import draw
+
+    task = replace(get_task("ring8"), over_time=True, sample=lambda u: u[..., -1:].expand(*u.shape[:-1], 2))
+    game = Game(task, parse_method("ns"), OPTIMISERS["adam"], 2)
+    real = draw(game, KEYS, range(3, 6), dtype=torch.float64, total=8)["real_d"]
+    assert real.shape == (2, 3, 2, 64, 2)
+    assert torch.equal(real[:, :, 0, 0, 0], torch.tensor([[3 / 8, 4 / 8, 5 / 8]] * 2, dtype=torch.float64))
