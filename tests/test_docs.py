@@ -13,11 +13,17 @@ import manypaths
 from analysis import comparisons, summary
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.spaces import SPACES
+from study import user_files
+from study.executor import InProcess
 from study.losses import LOSSES
 from study.penalties import PENALTIES
+from study.plan import expand
+from study.progress import live
 from study.schema import TABLES
 from study.spec import Sweep, parse_sweep, read_sweep
-from study.tasks.table import TASKS
+from study.store import RunDirectory
+from study.sweep_run import run_sweep
+from study.tasks.table import FILES, TASKS
 from study.techniques import TECHNIQUES
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +38,16 @@ BASE = {
 """What a fragment of a sweep file is put into."""
 
 COMMAND = typer.main.get_command(manypaths.app)
+
+
+@pytest.fixture(autouse=True)
+def _files_of_the_documents():
+    """The Python files that the documents show, by the name in their first line."""
+    for page in PAGES:
+        for block in blocks(page, "python"):
+            name = re.match(r"# (\w+\.py)\n", block)
+            if name:
+                user_files.provide(name[1], block.encode())
 
 
 def text(page):
@@ -64,7 +80,9 @@ def test_the_readme_shows_every_verb():
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("tasks", TASKS), ("methods", [*LOSSES, *PENALTIES, *TECHNIQUES])], ids=["tasks", "methods"]
+    ("kind", "names"),
+    [("tasks", [*TASKS, *FILES]), ("methods", [*LOSSES, *PENALTIES, *TECHNIQUES])],
+    ids=["tasks", "methods"],
 )
 def test_the_readme_lists_what_exists(kind, names):
     limits = text(ROOT / "README.md").partition("## Limits")[2]
@@ -72,7 +90,7 @@ def test_the_readme_lists_what_exists(kind, names):
 
 
 def test_named_methods_tasks_and_spaces_exist():
-    exists = {"tasks": TASKS, "spaces": SPACES}
+    exists = {"tasks": [*TASKS, *FILES], "spaces": SPACES}
     for line in commands():
         verb, *names = shlex.split(line, comments=True)[1:]
         for name in names:
@@ -113,9 +131,31 @@ def test_sweep_files_are_valid(page, block):
     assert isinstance(parse_sweep(whole, source=page), Sweep)
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("examples/**/*.toml")), ids=lambda path: path.name)
+EXAMPLES = sorted(ROOT.glob("examples/**/*.toml"))
+# read the user's files: tests/end_to_end/test_examples.py makes such files and runs them
+OF_FILES = {"cifar10.toml", "celeba.toml", "stacked_mnist.toml"}
+
+
+@pytest.mark.parametrize("file", [file for file in EXAMPLES if file.name not in OF_FILES], ids=lambda path: path.name)
 def test_examples_are_valid(file):
     assert read_sweep(file).name == file.stem
+
+
+def test_the_parts_that_own_md_shows_can_be_trained(tmp_path):
+    sweep = parse_sweep(
+        {
+            "name": "own",
+            "tasks": ["my_tasks.py:rings3d[rings=5]"],
+            "methods": ["my_parts.py:cauchy+my_parts.py:zero_both+ema"],
+            "budget": {"steps": 4, "evaluations": 2},
+            "space": {"override": {"lr": 1e-3, "network": "my_networks.py:skip"}},
+            "design": {"points": 1},
+            "execution": {"device": "cpu", "pack": 1},
+        },
+        source="own.md",
+    )
+    _, tally = run_sweep(RunDirectory(str(tmp_path)), sweep, expand(sweep), InProcess(), watch=live, say=lambda _: None)
+    assert tally.statuses == {"completed": 1}
 
 
 def test_the_readme_shows_a_whole_sweep_file():
