@@ -22,11 +22,27 @@ CPU_MILLISECONDS = {
     "manifold-d8": (0.14, 0.27, 0.08, 0.3),
     "manifold-d32": (0.19, 0.36, 0.12, 0.3),
     "manifold-d64": (0.24, 0.48, 0.16, 0.3),
-    "ring8": (0.16, 0.29, 0.23, 18.0),
-    "digits": (0.25, 0.49, 0.28, 23.0),
+    "manifold": (0.24, 0.48, 0.16, 0.3),
+    "lines": (0.11, 0.21, 0.04, 1.7),
+    "ring8": (0.16, 0.29, 0.12, 17.0),
+    "ring8-sequential": (0.16, 0.29, 0.12, 20.0),
+    "grid25": (0.16, 0.29, 0.14, 27.0),
+    "swissroll": (0.16, 0.25, 0.12, 17.0),
+    "mixture1d": (0.12, 0.2, 0.1, 10.0),
+    "digits": (0.25, 0.49, 0.2, 13.0),
+    "color-digits": (1.1, 1.8, 1.8, 60.0),
+    "stacked-digits": (1.1, 2.0, 1.6, 75.0),
+    "digits-critic": (0.28, 0.49, 0.25, 12.0),
+    "digits-ssl": (0.28, 0.5, 0.25, 7.0),
+    "flipped": (0.25, 0.4, 0.08, 1.4),
+    "frozen": (0.12, 0.2, 0.03, 1.0),
+    "two-gaussians": (0.1, 0.17, 0.03, 9.0),
+    "bilinear": (0.017, 0.03, 0.016, 0.1),
+    "salimans": (0.017, 0.03, 0.016, 0.1),
+    "heusel": (0.017, 0.03, 0.016, 0.1),
 }
 """Milliseconds of one core for each slot: a discriminator update without and with a penalty, a generator update, and an
-evaluation, in packs of CPU_CAPACITY; all draws included."""
+evaluation, in packs of the capacity below; all draws included."""
 
 
 PART_COSTS = {

@@ -237,7 +237,7 @@ MISTAKES = [
     (("run", "none.toml"), "cannot read the sweep file none.toml: No such file or directory"),
     (("status", "nowhere"), "nowhere is not a run directory: it has no sweep.toml and plan"),
     (("report", "nowhere"), "nowhere is not a run directory: it has no sweep.toml and plan"),
-    (("methods", "nss"), "unknown loss in method 'nss': 'nss': choose from ns, ssl, hinge, "),
+    (("methods", "nss"), "unknown loss in method 'nss': 'nss': choose from ns, ssl, FILE.py:NAME, "),
     (("tasks", "ring"), "unknown task 'ring': choose from ring8,"),
     (("spaces", "lucic"), "unknown space 'lucic': choose from lucic_wide,"),
     (("status", "a-file"), "a-file is a file: a run directory has to be a folder, or not to exist yet"),

@@ -57,7 +57,10 @@ class Modes(NamedTuple):
 
 def nearest_mode(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distance to the nearest of the centres (m, d), and which it is, both (c, n), for samples (c, n, d)."""
-    squares = (x.double()[:, :, None] - centres.double()).square().sum(-1)
+    squares = x.new_zeros((), dtype=torch.float64)
+    # one coordinate after the other: sums over a short last axis are slow
+    for coordinate, centre in zip(x.double().unbind(-1), centres.double().unbind(-1), strict=True):
+        squares = squares + (coordinate[..., None] - centre).square()
     nearest: tuple[Tensor, Tensor] = squares.min(-1)
     return nearest[0], nearest[1]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from study import kernels
 from study.lazy import torch
-from study.metrics.trials import distances, each, finite_or_nan, rows
+from study.metrics.trials import distances, each, finite_or_nan, nearest_distances, rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,7 @@ def mean_nearest_distance(x: Tensor, reference: Tensor) -> Tensor:
     Against the training set it sees memorisation, which a distance between distributions rewards.
     """
     reference = reference.double()
-    return finite_or_nan(each(lambda trial: distances(trial, reference).amin(1).mean(), x), x)
+    return finite_or_nan(each(lambda trial: nearest_distances(trial, reference).mean(), x), x)
 
 
 def mean_spacing(x: Tensor) -> Tensor:
@@ -91,11 +91,7 @@ def mean_spacing(x: Tensor) -> Tensor:
 
     It is 0 for copies of a few points, whose mean pairwise distance looks right.
     """
-
-    def one(trial: Tensor) -> Tensor:
-        return distances(trial, trial).fill_diagonal_(math.inf).amin(1).mean()
-
-    return finite_or_nan(each(one, x), x)
+    return finite_or_nan(each(lambda trial: nearest_distances(trial, trial, others=True).mean(), x), x)
 
 
 def mean_pairwise_distance(x: Tensor) -> Tensor:

@@ -39,13 +39,33 @@ def rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def finite_or_nan(value: Tensor, x: Tensor) -> Tensor:
     """The values (c, ...), nan where the trial's x (c, ...) is not finite throughout."""
-    finite = torch.isfinite(x).flatten(1).all(1)
+    if not x[:1].numel():
+        return value
+    # the extremes tell as much as a look at every number, in a quarter of the time, and nan is both
+    lowest, highest = torch.aminmax(x.flatten(1), dim=1)
+    finite = torch.isfinite(lowest) & torch.isfinite(highest)
     return torch.where(finite.view(-1, *[1] * (value.ndim - 1)), value, math.nan)
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distances (n, m) by differences: the usual shortcut of a matrix product is wrong near 0."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def nearest_distances(a: Tensor, b: Tensor, *, others: bool = False) -> Tensor:
+    """Euclidean distance (n,) of each row of a (n, d) to the nearest row of b (m, d); to another row, if `others`.
+
+    The nearest row is found by a matrix product, some ten times faster than by differences, and its distance taken by
+    differences. Of two rows whose squared distances agree to 15 digits of the squares, either may be found.
+    """
+    centre = b.mean(0)
+    squares = (b - centre).square().sum(1) - 2 * ((a - centre) @ (b - centre).T)
+    if not torch.isfinite(squares.sum()):
+        exact = distances(a, b)
+        return (exact.fill_diagonal_(math.inf) if others else exact).amin(1)
+    if others:
+        squares.fill_diagonal_(math.inf)
+    return torch.linalg.vector_norm(a - b[squares.argmin(1)], dim=1)
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:

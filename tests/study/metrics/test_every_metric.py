@@ -127,7 +127,7 @@ HELPERS = {
     "sliced": {"planar_directions", "random_directions"},
     "images": {"quantise"},
     "classes": {"labels", "modes_of_digits"},
-    "trials": {"each", "rows", "finite_or_nan", "distances", "eigenvalues", "nuclear_norm"},
+    "trials": {"each", "rows", "finite_or_nan", "distances", "nearest_distances", "eigenvalues", "nuclear_norm"},
     "fidelity": {"weights_file", "check", "features", "mend_torchvision"},
 }
 """Public functions that are not metrics, by module."""

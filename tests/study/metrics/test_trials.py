@@ -2,7 +2,16 @@ import math
 
 import torch
 
-from study.metrics.trials import ROWS, distances, each, eigenvalues, finite_or_nan, nuclear_norm, rows
+from study.metrics.trials import (
+    ROWS,
+    distances,
+    each,
+    eigenvalues,
+    finite_or_nan,
+    nearest_distances,
+    nuclear_norm,
+    rows,
+)
 
 
 def normal(*shape, seed=0):
@@ -41,3 +50,28 @@ def test_a_trial_that_is_not_finite_is_nan_in_all_its_values():
 def test_distances_of_far_and_equal_points_are_exactly_0():
     x = 1e8 + normal(50, 3)
     assert float(distances(x, x).diagonal().abs().max()) == 0
+
+
+def test_nearest_distances_are_those_of_all_pairs():
+    a, b = normal(300, 20), normal(200, 20, seed=1) + 5
+    # the same differences of the same row, summed in another order: 20 terms of order 25
+    assert torch.allclose(nearest_distances(a, b), distances(a, b).amin(1), rtol=20 * 2**-52, atol=0)
+    apart = distances(a, a).fill_diagonal_(math.inf).amin(1)
+    assert torch.allclose(nearest_distances(a, a, others=True), apart, rtol=20 * 2**-52, atol=0)
+
+
+def test_copies_are_at_distance_0_exactly():
+    a = normal(50, 7) * 1e3
+    assert torch.equal(nearest_distances(a, a.flip(0)), torch.zeros(50, dtype=torch.float64))
+    assert torch.equal(nearest_distances(torch.cat([a, a]), torch.cat([a, a]), others=True), torch.zeros(100).double())
+
+
+def test_nearest_distances_of_huge_numbers_are_taken_by_differences():
+    a, b = torch.tensor([[1e200], [0.0]], dtype=torch.float64), torch.tensor([[0.0], [3.0]], dtype=torch.float64)
+    assert torch.equal(nearest_distances(a, b), distances(a, b).amin(1))
+    assert nearest_distances(a / 1e100, b).tolist() == [1e100, 0]
+
+
+def test_numbers_that_cancel_or_overflow_are_told_from_those_that_are_not_finite():
+    x = torch.tensor([[3e38, 3e38], [math.inf, -math.inf], [math.nan, 0.0], [-math.inf, 0.0], [1.0, 2.0]])
+    assert finite_or_nan(torch.ones(5), x).isnan().tolist() == [False, True, True, True, False]
