@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -20,7 +21,19 @@ AT_ONCE = 2**19
 """Coordinates of generated samples of one trial that are made at once; beyond it, a generator runs several times."""
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products of large matrices round by how many threads share them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @torch.no_grad()
+@_one_thread()
 def evaluate(game: Game, tensors: Tensors, keys: Tensor, *, index: int) -> dict[str, Tensor]:
     """Values (c,), float64, of the evaluation number `index` of every slot."""
     task = game.task

@@ -45,8 +45,10 @@ def w2sq_gaussian(a: Gaussian, b: Gaussian) -> Tensor:
         the result slightly negative; both are clipped at 0.
     """
     mean_a, covariance_a, mean_b, covariance_b = (t.double() for t in (*a, *b))
-    root_a = root(covariance_a)
-    cross = eigenvalues(root_a @ covariance_b @ root_a).clamp(min=0).sqrt().sum(-1)
+    root_a = root(covariance_a).expand_as(covariance_b)
+    # one by one: a batch of products rounds by how many there are
+    product = torch.stack([r @ b @ r for r, b in zip(root_a, covariance_b, strict=True)]) if len(root_a) else root_a
+    cross = eigenvalues(product).clamp(min=0).sqrt().sum(-1)
     shift = (mean_a - mean_b).square().sum(-1)
     traces = (covariance_a.diagonal(dim1=-2, dim2=-1) + covariance_b.diagonal(dim1=-2, dim2=-1)).sum(-1)
     return finite_or_nan((shift + traces - 2 * cross).clamp(min=0), covariance_b)

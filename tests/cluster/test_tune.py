@@ -14,12 +14,30 @@ from study.progress import live
 from study.spec import parse_sweep
 from study.store import RunDirectory
 from study.sweep_run import run_sweep
+from study.user_files import provide
 
 pytestmark = [
     # Ray leaves sockets and files to the end of the process
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(300),
 ]
+
+MINE = b"""
+from study.metrics.samples import energy_distance
+from study.tasks.base import Task
+
+points = Task(
+    shape=(1,),
+    draws=1,
+    sample=lambda uniforms: uniforms.round(),
+    evaluate=lambda at: {"m_n64": energy_distance(at.samples, at.samples.new_tensor([[0.0], [1.0]]))},
+    evaluation_samples=64,
+    metrics=("m_n64",),
+    primary="m_n64",
+    threshold=0.05,
+    anchors=(0.01, 1.0),
+)
+"""
 
 
 def sweep(**changes):
@@ -92,12 +110,13 @@ class Spy(RayTune):
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's /proc")
 def test_ray_gives_the_same_rows_as_this_process_and_listens_on_loopback_only(tmp_path, capsys):
-    spec, executor = sweep(), Spy(workers=2)
+    provide("mine.py", MINE)  # to this process alone: workers have to find it in the run directory
+    spec, executor = sweep(tasks=["manifold-d2", "mine.py:points"]), Spy(workers=2)
     directory, prepared, tally = run(tmp_path / "a run", spec, executor)
     assert executor.addresses
     assert executor.addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert tally.done == tally.planned == len(expand(spec)) == 16
-    assert len(prepared.missing) == 4
+    assert tally.done == tally.planned == len(expand(spec)) == 32
+    assert len(prepared.missing) == 8
     assert capsys.readouterr().out == ""
     here, _, _ = run(tmp_path / "here", spec, InProcess())
     assert results(directory).equals(results(here))

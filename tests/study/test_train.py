@@ -48,6 +48,20 @@ def test_nor_do_they_where_more_is_carried_along(small_pack, method, monkeypatch
     no_bit_changes(small_pack("ring8", method, points=4, capacity=4, steps=5, evaluations=2), monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("method", "networks"),
+    [
+        ("ns+gp1", {"network": "dcgan"}),
+        ("wgan+gp1+cond", {"network": "dcgan", "width_d": 8}),
+        ("ns+ema", {"network": "resnet", "width_g": 8, "width_d": 8}),
+        ("ns+r1", {"network": "random", "depth_d": 4, "norm_d": "layer", "width_g": 8, "width_d": 8}),
+        ("ns+mix", {"norm_g": "batch", "depth_g": 1}),
+    ],
+)
+def test_nor_do_they_in_other_networks(small_pack, method, networks, monkeypatch):
+    no_bit_changes(small_pack("digits", method, points=4, capacity=4, steps=3, evaluations=1, **networks), monkeypatch)
+
+
 def no_bit_changes(pack, monkeypatch):
     trials, capacity = pack.trials, pack.capacity
     one, some = capacity // 2 + 1, slice(1, capacity - 1)
