@@ -25,7 +25,7 @@ def load_sweep(directory: RunDirectory) -> Sweep:
     if text is None or not directory.parts("plan"):
         raise UserError(f"{directory} is not a run directory: it has no {SWEEP} and plan; `manypaths run` makes one")
     try:
-        return parse_sweep(tomllib.loads(text.decode()), source=f"{directory}/{SWEEP}")
+        return parse_sweep(tomllib.loads(text.decode()), source=f"{directory}/{SWEEP}", stored=True)
     except ValueError as error:
         raise UserError(f"{directory}/{SWEEP} is not TOML: {error}") from None
 

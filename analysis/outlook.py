@@ -8,10 +8,12 @@ from typing import Any
 
 from analysis.intervals import dkw, wilson
 from study.capacity import seconds_of
-from study.plan import Pack
+from study.plan import Pack, draws_architecture
 from study.spec import Sweep
 
 FILL_WARNING = 0.7
+UNALIASED = 32
+"""Sobol points from which no hyperparameter of networks follows one of the most used; see the registry."""
 """Below this share of filled slots, a plan is worth a remark."""
 
 
@@ -64,6 +66,11 @@ def _remarks(sweep: Sweep, packs: Sequence[Pack], filled: float, points: int) ->
     if sweep.design.kind == "sobol" and sweep.design.replicates < 8:
         remarks.append(
             f"fewer than 8 replicates ({sweep.design.replicates}): from 8 on, intervals over replicates are sharper"
+        )
+    if sweep.design.kind == "sobol" and sweep.design.points < UNALIASED and draws_architecture(sweep):
+        remarks.append(
+            f"networks are drawn with {sweep.design.points} sobol points in a replicate, so few that a depth "
+            f"may follow the learning rate: take {UNALIASED}, or kind = 'random'"
         )
     if points < 64:
         remarks.append(f"{points} points are few for a verdict: 128 (8 replicates of 16) are usual")

@@ -2,7 +2,8 @@
 
 Dimensions are append-only, so that a new hyperparameter never moves the points of an old one. Those of the first six
 names are mutually unaliased from 16 points on: knowing the quarter that one coordinate lies in never fixes the half
-that another lies in. In a plain numbering it would for 15 of the 63 others at 16 points.
+that another lies in. In a plain numbering it would for 15 of the 63 others at 16 points. What networks look like, where
+it is drawn, is unaliased with those six from 32 points on, and among itself from 64.
 """
 
 from __future__ import annotations
@@ -159,18 +160,18 @@ HYPERPARAMETERS: dict[str, Hyperparameter] = {
     ),
     **{
         f"{part}_{player}": Hyperparameter(
-            dimension=dimension + i,
+            dimension=dimensions[i],
             role="structure",
             low=1,
             integer=not names,
             names=names,
             meaning=f"{meaning} of the {word}; without it, the network's own",
         )
-        for part, dimension, names, meaning in (
-            ("depth", 12, (), "number of layers"),
-            ("width", 14, (), "width of the layers, or of the first of convolutions,"),
-            ("activation", 16, ACTIVATION_NAMES, "activation"),
-            ("norm", 18, NORM_NAMES, "normalisation"),
+        for part, dimensions, names, meaning in (
+            ("depth", (24, 30), (), "number of layers"),
+            ("width", (35, 48), (), "width of the layers, or base number of filters,"),
+            ("activation", (52, 56), ACTIVATION_NAMES, "activation"),
+            ("norm", (58, 60), NORM_NAMES, "normalisation"),
         )
         for i, (player, word) in enumerate((("g", "generator"), ("d", "discriminator")))
     },

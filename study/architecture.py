@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from study import user_files
@@ -27,10 +29,15 @@ def family(name: str) -> Family:
     found = user_files.find(name)
     if not callable(found):
         raise UserError(f"{name!r} must be a function that gives a generator and a discriminator")
-    return lambda latent, shape, *, bounded: _users(name, found(latent, shape, bounded=bounded))
+    return functools.partial(_users, name, found)
 
 
-def _users(name: str, found: object) -> Pair:
+def _users(name: str, make: Callable[..., object], latent: int, shape: tuple[int, ...], *, bounded: bool) -> Pair:
+    try:
+        with user_files.aside():
+            found = make(latent, shape, bounded=bounded)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's program may raise anything
+        raise UserError(f"{name!r} makes no networks: {user_files.sentence(error)}") from None
     if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(network, Network) for network in found)):
         raise UserError(f"{name!r} must give a pair of Network objects: a generator and a discriminator")
     return Pair(*found)

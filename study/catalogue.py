@@ -9,10 +9,11 @@ from typing import Any
 from search_spaces.domains import Domain, When
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.spaces import SPACES
+from study import user_files
 from study.errors import unknown
 from study.forms import write_domain
 from study.losses import LOSSES
-from study.methods import parse_method
+from study.methods import Method, parse_method
 from study.penalties import PENALTIES
 from study.tasks.names import cut
 from study.tasks.table import FILES, TASKS, get_task
@@ -43,7 +44,7 @@ def method_page(name: str) -> list[Entry]:
 
 
 def _loss(name: str) -> Entry:
-    loss = LOSSES[name]
+    loss = parse_method(name).loss_entry if user_files.is_reference(name) else LOSSES[name]
     looks_at = "logits" if loss.outputs == 1 else "a logit for each class" if loss.outputs is None else None
     return {
         "name": name,
@@ -60,7 +61,7 @@ def _loss(name: str) -> Entry:
 
 
 def _penalty(name: str) -> Entry:
-    penalty = PENALTIES[name]
+    penalty = Method(name, "ns", name).penalty_entry or PENALTIES[name]
     added = {"penalty_weight": penalty.weight}
     if penalty.noise_scale is not None:
         added["noise_scale"] = penalty.noise_scale
@@ -108,7 +109,8 @@ def tasks_list() -> list[Entry]:
 
 
 def _files_line(name: str) -> Entry:
-    described = (inspect.getdoc(FILES[name]) or "").partition("\n")[0]
+    make = FILES[name]
+    described = (inspect.getdoc(getattr(make, "func", make)) or "").partition("\n")[0]
     return {"name": name, "summary": described, **_options(name), "source": "your files: docs/tasks.md says which"}
 
 

@@ -32,13 +32,17 @@ from study.trial import Architecture
 
 @dataclass(frozen=True)
 class Game:
-    """What the trials of a pack have in common: the program, as opposed to the numbers in it."""
+    """What the trials of a pack have in common: the program, as opposed to the numbers in it.
+
+    The fingerprint tells games apart whose users' files have the same names.
+    """
 
     task: Task
     method: Method
     update: Update
     n_critic: int
     architecture: Architecture = ()
+    fingerprint: str | None = None
 
     @cached_property
     def generator(self) -> Network:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from search_spaces.hyperparameters import HYPERPARAMETERS
 from study import user_files
 from study.errors import UserError, unknown
 from study.losses import LOSSES, Loss
@@ -60,12 +61,16 @@ class Method:
 
 
 Kind = TypeVar("Kind")
+METHODS_OWN = [name for name, entry in HYPERPARAMETERS.items() if entry.role == "method"]
 
 
 def _users(reference: str, kind: type[Kind]) -> Kind:
     found = user_files.find(reference)
     if not isinstance(found, kind):
         raise UserError(f"{reference!r} must be a {kind.__name__} here, not {type(found).__name__}")
+    for name in found.hyperparameters if isinstance(found, Loss) else ():
+        if name not in METHODS_OWN:
+            raise unknown(f"hyperparameter of {reference!r}:", name, METHODS_OWN)
     return found
 
 

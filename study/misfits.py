@@ -22,7 +22,7 @@ def misfit(task: Task, method: Method, architecture: Architecture) -> str | None
         pair = networks(task, architecture)
     except ValueError as error:
         return str(error)
-    return _of_generator(task, method, pair.generator) or _of_discriminator(task, method, pair)
+    return _of_generator(task, method, pair.generator, architecture) or _of_discriminator(task, method, pair)
 
 
 def _of_task(task: Task, method: Method, architecture: Architecture) -> str | None:
@@ -39,11 +39,12 @@ def _of_task(task: Task, method: Method, architecture: Architecture) -> str | No
     return None
 
 
-def _of_generator(task: Task, method: Method, generator: Network) -> str | None:
+def _of_generator(task: Task, method: Method, generator: Network, architecture: Architecture) -> str | None:
     if method.has("vbn") and not generator.hidden:
         return "vbn normalises hidden layers, and the generator has none"
-    if method.has("vbn") and generator.batch_coupled:
-        return "vbn takes the place of the generator's batch normalisation: set norm_g = 'none'"
+    chosen = dict(architecture).get("norm_g", "none")
+    if method.has("vbn") and (generator.batch_coupled or chosen != "none"):
+        return "vbn takes the place of the generator's normalisation: set norm_g = 'none'"
     forms: dict[str, dict[str, object]] = {"vbn": {"norm": "virtual"}, "cond": {"labels": task.classes}}
     for part, changes in forms.items():
         if method.has(part) and not _comes_as(generator, changes):

@@ -100,7 +100,12 @@ def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> 
 def _refuse_misfits(trials: Iterable[Trial]) -> None:
     seen = dict.fromkeys((t.task, t.label, t.method, t.hyperparameters.architecture) for t in trials)
     for name, label, method, architecture in seen:
-        fault = misfit(get_task(name), parse_method(method), architecture)
+        parsed = get_task(name), parse_method(method)
+        fault = misfit(*parsed, architecture)
+        if not fault and user_files.files_in([method, str(dict(architecture).get("network"))]):
+            from study import tryout  # and torch: only for what users bring
+
+            fault = tryout.update_fault(*parsed, architecture)
         if fault:
             changed = "".join(f", {key} = {value}" for key, value in architecture)
             raise UserError(f"{label} on {name}{changed}: {fault}")
@@ -246,13 +251,14 @@ def _clean(name: str, value: Value) -> Value:
 def _trial(sweep: Sweep, task: str, label: str, configuration: Configuration, seed: int) -> Trial:
     name, variant = sweep.split_method(label)
     changes = sweep.variant[variant] if variant else {}
+    hyperparameters = _hyperparameters(sweep, task, parse_method(name), changes, configuration)
     return Trial(
         task=task,
         task_version=get_task(task).version,
-        fingerprint=fingerprint(task, name, configuration.shared.get("network")),
+        fingerprint=fingerprint(task, name, hyperparameters.network),
         method=name,
         label=label,
-        hyperparameters=_hyperparameters(sweep, parse_method(name), changes, configuration),
+        hyperparameters=hyperparameters,
         budget=Budget(unit=sweep.budget.unit, steps=sweep.budget.steps, evaluations=sweep.budget.evaluations),
         seed=seed,
         config=digest([dict(configuration.shared), configuration.copy]),
@@ -268,14 +274,14 @@ def draws_architecture(sweep: Sweep) -> bool:
     return any(isinstance(sweep.space.domains.get(name), Choice) for name in ARCHITECTURE)
 
 
-def fingerprint(task: str, method: str, network: Value | None) -> str | None:
+def fingerprint(task: str, method: str, network: str | None) -> str | None:
     """Content hashes of the user's files that a trial is made of, joined; None without any."""
     references = [part for part in (*method.split("+"), str(network)) if user_files.is_reference(part)]
     return "+".join([get_task(task).fingerprint or "", *map(user_files.digest_of, references)]).strip("+") or None
 
 
 def _hyperparameters(
-    sweep: Sweep, method: Method, changes: Mapping[str, Domain | When], configuration: Configuration
+    sweep: Sweep, task: str, method: Method, changes: Mapping[str, Domain | When], configuration: Configuration
 ) -> Hyperparameters:
     shared = dict(configuration.shared)
     for name in STRUCTURE:
@@ -289,12 +295,14 @@ def _hyperparameters(
             shared[name] = _value(name, domain, context, configuration.coordinates)
     own: dict[str, Any] = {name: shared[name] for name in ARCHITECTURE if name in shared}
     for name, published in method.defaults.items():
+        if name == "labelled" and get_task(task).rank is None:
+            continue  # all labels are known
         if name in configuration.own and name not in changes:
             own[name] = float(configuration.own[name])
             continue
         domain = _plain(name, changes.get(name, sweep.space.domains.get(name)), context)
         if domain is None or isinstance(domain, Published):
-            own[name] = published
+            own[name] = rounded(float(published))
         else:
             own[name] = float(_value(name, domain, context, configuration.coordinates))
     lr, optimiser = float(shared["lr"]), str(shared["optimiser"])

@@ -23,6 +23,10 @@ from torch.utils._pytree import tree_map
 Tensors = dict[str, Tensor]
 
 
+STRIDED = {torch.ops.aten.view.default: torch.ops.aten.reshape.default}
+"""What works for certain layouts in memory alone, and what does the same for any: later arguments have their own."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What is known of a recorded value: its form, not its content."""
@@ -97,7 +101,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         def as_node(value: object) -> object:
             return self.node(value) if isinstance(value, Tensor) else value
 
-        node = self.graph.call_function(func, tree_map(as_node, args), tree_map(as_node, dict(kwargs)))
+        arguments = tree_map(as_node, args), tree_map(as_node, dict(kwargs))
+        node = self.graph.call_function(STRIDED.get(func, func), *arguments)
         if isinstance(result, Tensor):
             self.bind(result, node)
         else:

@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -29,6 +30,7 @@ from search_spaces.domains import (
     Domain,
     DomainError,
     Fixed,
+    LogUniform,
     Published,
     Uniform,
     When,
@@ -71,15 +73,22 @@ class BudgetTable(_Table):
         return unit
 
 
-def _check_domains(table: str, domains: Mapping[str, Domain | When]) -> None:
+def _stored(info: ValidationInfo) -> bool:
+    """True for the file of a run that is only looked at: nothing of the user's is read or run for it."""
+    return bool(info.context and info.context.get("stored"))
+
+
+def _check_domains(table: str, domains: Mapping[str, Domain | When], *, stored: bool) -> None:
     for name, domain in domains.items():
         if name not in HYPERPARAMETERS:
             raise unknown(f"hyperparameter in {table}:", name, HYPERPARAMETERS)
         entry, key = HYPERPARAMETERS[name], f"{table}.{name}"
         for part in parts_of(domain):
+            if entry.integer and isinstance(part, Uniform | LogUniform):
+                raise UserError(f"{key} is a whole number: draw it by choice, e.g. {{ choice = [...] }}")
             for value in values_of(part):
                 fault = entry.fault(value)
-                if name == "network" and not fault:
+                if name == "network" and not fault and not stored:
                     family(str(value))
                 # a uniform interval may touch an excluded end: it is drawn with probability zero
                 if fault and not (isinstance(part, Uniform) and value in (entry.low, entry.high)):
@@ -120,10 +129,10 @@ class SpaceTable(_Table):
     override: dict[str, AnyDomain] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _complete(self) -> SpaceTable:
+    def _complete(self, info: ValidationInfo) -> SpaceTable:
         if self.preset is not None and self.preset not in SPACES:
             raise unknown("space.preset", self.preset, SPACES)
-        _check_domains("space.override", self.override)
+        _check_domains("space.override", self.override, stored=_stored(info))
         return self
 
     @property
@@ -215,17 +224,18 @@ class Sweep(_Table):
         return tuple(tuple(pair) for pair in pairs)
 
     @model_validator(mode="after")
-    def _known(self) -> Sweep:
+    def _known(self, info: ValidationInfo) -> Sweep:
         for key in ("tasks", "methods"):
             repeated = [value for value in getattr(self, key) if getattr(self, key).count(value) > 1]
             if repeated:
                 raise UserError(f"{key} names {repeated[0]!r} twice: each may appear once")
-        for task in self.tasks:
-            get_task(task)
         for name, domains in self.variant.items():
-            _check_domains(f"variant.{name}", domains)
-        for method in self.methods:
-            self.split_method(method)
+            _check_domains(f"variant.{name}", domains, stored=_stored(info))
+        if not _stored(info):
+            for task in self.tasks:
+                get_task(task)
+            for method in self.methods:
+                self.split_method(method)
         return self
 
     @model_validator(mode="after")
@@ -280,14 +290,9 @@ def read_sweep(path: Path) -> Sweep:
     if isinstance(execution, dict) and isinstance(execution.get("data"), str):
         # tasks are looked up while the file is validated, and some look for their data
         os.environ[DATA_ROOT] = str((path.parent / execution["data"]).absolute())
-    for file in user_files.files_in(_texts(raw)):
+    for file in user_files.files_in(_texts([raw.get(key) for key in ("tasks", "methods", "space", "variant")])):
         user_files.provide_from(path.parent, file)
     return parse_sweep(raw, source=str(path))
-
-
-def user_files_of(sweep: Sweep) -> list[str]:
-    """The users' files that a sweep names."""
-    return user_files.files_in(_texts(sweep.model_dump(mode="json", include={"tasks", "methods", "space", "variant"})))
 
 
 def _texts(content: object) -> Iterator[str]:
@@ -299,14 +304,17 @@ def _texts(content: object) -> Iterator[str]:
         yield from itertools.chain.from_iterable(map(_texts, content))
 
 
-def parse_sweep(raw: Mapping[str, Any], *, source: str) -> Sweep:
+def parse_sweep(raw: Mapping[str, Any], *, source: str, stored: bool = False) -> Sweep:
     """Validate the content of a sweep file; `source` names it in messages.
+
+    Of a stored one, the file of a run that is only looked at, tasks, methods and networks are taken as they are: no
+    file of the user's is read, and nothing in it is run.
 
     Raises:
         UserError: One sentence for the first thing that may not be.
     """
     try:
-        return Sweep.model_validate(raw)
+        return Sweep.model_validate(raw, context={"stored": stored})
     except ValidationError as error:
         raise UserError(f"{source}: {_sentence(error)}") from None
     except (UserError, DomainError) as error:

@@ -118,12 +118,13 @@ def generator_update(game: Game, trial: Mapping[str, Tensor], at: tuple[Tensor, 
     elif game.method.has("average"):
         kept["theta_average"] = running_mean(trial["theta_average"], kept["theta"], trial["count_g"])
     if game.generator.statistics_shapes:
-        kept["statistics"] = torch.lerp(trial["statistics"], statistics(game, trial, kept["theta"]), MOMENTUM)
+        measured = kept.get("theta_average", kept["theta"])
+        kept["statistics"] = torch.lerp(trial["statistics"], statistics(game, trial, measured), MOMENTUM)
     return kept | _said(trial, "g", value, gradient, kept["theta"])
 
 
 def statistics(game: Game, trial: Mapping[str, Tensor], theta: Tensor) -> Tensor:
-    """Batch means and variances (s,) of the generator's batch normalisations, on the update's own latents."""
+    """Batch means and variances (s,) of the batch normalisations of a generator (p,), on the update's own latents."""
     generators = (theta,) if game.components == 1 else components(theta)[0]
     batch = batch_of(trial, "g")
     shown = generator_input(game, batch.latent, batch.label)

@@ -24,7 +24,7 @@ from study.plan import Pack, draws_architecture, expand, needed_columns, pack
 from study.progress import Tally
 from study.records import metric_columns, plan_rows, trial_rows
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
-from study.spec import Sweep, read_sweep, to_toml, user_files_of
+from study.spec import Sweep, read_sweep, to_toml
 from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, build_table, read_design_table
 from study.trial import Trial, digest
 
@@ -76,6 +76,8 @@ def load(path: Path) -> tuple[Sweep, list[Trial]]:
 def _design_rows(sweep: Sweep, folder: Path) -> list[dict[str, Value]]:
     path = folder / str(sweep.design.table)
     rows = read_design_table(path)
+    for file in user_files.files_in({str(row.get("network")) for row in rows}):
+        user_files.provide_from(folder, file)
     for name in rows[0]:
         if name not in HYPERPARAMETERS:
             raise unknown(f"column in design table {path}:", name, HYPERPARAMETERS)
@@ -127,7 +129,7 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
         else:
             directory.write_json(MANIFEST, manifest(sweep))
             _write_plan(directory, sweep, packs_of(sweep, trials))
-        user_files.ship(directory, user_files_of(sweep))
+        user_files.ship(directory, _files_of(trials))
         if directory.read(SWEEP) != to_toml(sweep).encode():
             directory.publish(SWEEP, to_toml(sweep).encode())
     except OSError as error:
@@ -144,6 +146,12 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
     done -= {name for _, name in broken}
     missing = tuple(name for name in packs if name not in done)
     return Prepared(directory, packs, missing, tuple(remarks))
+
+
+def _files_of(trials: Sequence[Trial]) -> list[str]:
+    """The users' files that some trials are made of."""
+    texts = {text for trial in trials for text in (trial.task, trial.method, trial.hyperparameters.network or "")}
+    return sorted(user_files.files_in(texts))
 
 
 def _drop_broken_plans(directory: RunDirectory) -> list[str]:
@@ -205,7 +213,8 @@ def _first_difference(directory: RunDirectory, sweep: Sweep) -> str:
         if before.get(key) != now.get(key) and not key.startswith(ignored):
             return f"{key} was {before.get(key, 'not set')} and is {now.get(key, 'not set')}"
     return (
-        f"the same file gave other trials there (engine epoch, task version or design table; epoch {ENGINE_EPOCH} here)"
+        "the same file gave other trials there (a file of yours that it names, your images, its design table, a task's "
+        f"version or the engine's epoch is another; here {ENGINE_EPOCH})"
     )
 
 
@@ -299,7 +308,9 @@ def replay(
     Raises:
         UserError: If the sweep has no such trial.
     """
-    from study.train import train  # and torch: only here
+    import torch  # only here
+
+    from study.train import train
 
     found = next((trial for trial in trials if trial.trial_id == trial_id), None)
     if found is None:
@@ -317,6 +328,8 @@ def replay(
     )
     home = next(pack for pack in packs_of(sweep, trials) if found in pack.trials)
     capacity, device = (stored["capacity"], stored["device"]) if stored else (home.capacity, resolve_device(sweep))
+    if device == "cpu":
+        torch.set_num_threads(1)  # as workers do
     state = train([found], capacity=capacity, device=device)
     name = stored["pack"] if stored else home.name
     alone = Pack((found,), capacity)

@@ -126,7 +126,7 @@ def train(
     constants = _hyperparameters(slots, device=device, dtype=dtype)
     started = time.perf_counter()
     state = state or PackState(start(game, keys, constants, dtype=dtype))
-    program = _program(replace(game, n_critic=1), capacity, device, dtype)
+    program = program_of(replace(game, n_critic=1), capacity, device, dtype)
     total = trials[0].generator_steps
     before = state.seconds
     for stop in schedule(trials[0])[len(state.evaluations) :]:
@@ -302,7 +302,8 @@ def _scalar(number: float, device: str, dtype: torch.dtype) -> Tensor:
 
 def _game(trial: Trial) -> Game:
     h = trial.hyperparameters
-    return Game(get_task(trial.task), parse_method(trial.method), OPTIMISERS[h.optimiser], h.n_critic, h.architecture)
+    task, method = get_task(trial.task), parse_method(trial.method)
+    return Game(task, method, OPTIMISERS[h.optimiser], h.n_critic, h.architecture, trial.fingerprint)
 
 
 def example_of(game: Game, capacity: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Tensors:
@@ -324,7 +325,7 @@ class Program:
 
 
 @cache
-def _program(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
+def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
     """The updates of a pack, recorded once for each structure and process; `game` has n_critic 1, whatever it is."""
     example = example_of(game, capacity, device=device, dtype=dtype)
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from search_spaces.hyperparameters import ARCHITECTURE
 from study.schema import ENGINE_EPOCH
+from study.user_files import without_folders
 
 Architecture: TypeAlias = tuple[tuple[str, int | str], ...]
 
@@ -111,9 +112,16 @@ class Trial:
         """Hash of what decides the outcome: no name, index or neighbour enters."""
         return digest(
             {
-                "task": [self.task, self.task_version, *([self.fingerprint] if self.fingerprint else [])],
-                "method": self.method,
-                "hyperparameters": self.hyperparameters.given,
+                "task": [
+                    without_folders(self.task),
+                    self.task_version,
+                    *([self.fingerprint] if self.fingerprint else []),
+                ],
+                "method": without_folders(self.method),
+                "hyperparameters": {
+                    name: without_folders(value) if isinstance(value, str) else value
+                    for name, value in self.hyperparameters.given.items()
+                },
                 "budget": asdict(self.budget),
                 "key": self.key,
                 "engine_epoch": ENGINE_EPOCH,

@@ -7,11 +7,13 @@ program and runs with the user's rights, like the sweep itself.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -22,7 +24,8 @@ from study.errors import UserError
 if TYPE_CHECKING:
     from study.store import RunDirectory
 
-REFERENCE = re.compile(r"(?P<file>[^:\[\]+@]+\.py):(?P<name>[A-Za-z_]\w*)")
+FILE = r"[^:\[\]+@\s]+\.py"
+REFERENCE = re.compile(rf"(?P<file>{FILE}):(?P<name>[A-Za-z_]\w*)")
 _provided: dict[str, bytes] = {}
 
 
@@ -58,8 +61,9 @@ def provide_from(folder: Path, file: str) -> None:
     Raises:
         UserError: It cannot be read.
     """
+    own, kept = folder / file, folder / "files" / quote(file, safe="")  # a run keeps it there, beside its sweep file
     try:
-        provide(file, (folder / file).read_bytes())
+        provide(file, (kept if kept.exists() and not own.exists() else own).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {file!r} in {folder.absolute()}: {error.strerror}") from None
 
@@ -74,10 +78,22 @@ def ship(directory: RunDirectory, files: Iterable[str]) -> None:
 
 def receive(directory: RunDirectory) -> None:
     """Provide the files of a run directory, whatever else lies under their names."""
-    for name in directory.names("files"):
-        content = directory.read(f"files/{name}")
+    for name in directory.names("files", suffix=".py"):
+        content = _readable(directory, f"files/{name}")
         if content is not None:
             provide(unquote(name), content)
+
+
+def _readable(directory: RunDirectory, name: str) -> bytes | None:
+    try:
+        return directory.read(name)
+    except OSError:  # a folder, say: not one of ours
+        return None
+
+
+def without_folders(text: str) -> str:
+    """A text whose references keep the objects' names alone: where a file lies and what it is called is nothing."""
+    return re.sub(rf"{FILE}:", ":", text)
 
 
 def digest_of(reference: str) -> str:
@@ -99,6 +115,13 @@ def find(reference: str) -> object:
     return getattr(module, name)
 
 
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Let a user's program print to standard error: standard output is data."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def _parts(reference: str) -> tuple[str, str]:
     match = REFERENCE.fullmatch(reference)
     if match is None:
@@ -110,18 +133,21 @@ def _parts(reference: str) -> tuple[str, str]:
 def _module(file: str, content: bytes) -> ModuleType:
     module = ModuleType(f"manypaths_user_{hashlib.blake2b(content, digest_size=8).hexdigest()}")
     module.__file__ = file
+    sys.modules[module.__name__] = module  # where dataclasses look for the names in annotations
     try:
-        exec(compile(content, file, "exec"), module.__dict__)
-    except Exception as error:  # noqa: BLE001  # a user's program may raise anything
-        raise UserError(f"{file!r} does not run: {sentence(error, file)}") from None
+        with aside():
+            exec(compile(content, file, "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's program may raise anything
+        raise UserError(f"{file!r} does not run: {sentence(error)}") from None
     return module
 
 
-def sentence(error: BaseException, file: str) -> str:
-    """An error inside a user's file, with the line of the file that it came from."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    where = f" (line {line})" if line else ""
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
+def sentence(error: BaseException) -> str:
+    """An error in a few words, with the user's file and line that it came from, if it came from one."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in _provided]
+    if isinstance(error, SyntaxError):
+        message, place = error.msg, [f"line {error.lineno}"]
+    else:
+        message, place = str(error), [f"{frame.filename}, line {frame.lineno}" for frame in frames[-1:]]
     first, _, _ = message.partition("\n")
-    return f"{type(error).__name__}: {first}{where}"
+    return f"{type(error).__name__}: {first}" + "".join(f" ({where})" for where in place)

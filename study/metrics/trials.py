@@ -65,7 +65,8 @@ def nearest_distances(a: Tensor, b: Tensor, *, others: bool = False) -> Tensor:
         return (exact.fill_diagonal_(math.inf) if others else exact).amin(1)
     if others:
         squares.fill_diagonal_(math.inf)
-    return torch.linalg.vector_norm(a - b[squares.argmin(1)], dim=1)
+    found: Tensor = torch.linalg.vector_norm(a - b[squares.argmin(1)], dim=1)
+    return found
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:

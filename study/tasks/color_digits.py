@@ -26,6 +26,7 @@ def color_digits() -> Task:
         sample=made.sample,
         label=made.label,
         classes=CLASSES,
+        rank=made.rank,
         metrics=made.metrics,
         primary=made.metrics[0],
         evaluation_samples=SAMPLES,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from study.lazy import torch
+from study.tasks import labelling
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -39,7 +39,7 @@ def load() -> Digits:
     from sklearn.datasets import load_digits
 
     pixels, classes = load_digits(return_X_y=True)
-    fold = np.asarray(FOLD_OF)[_turn(classes) % len(FOLD_OF)]
+    fold = np.asarray(FOLD_OF)[labelling.turns(classes) % len(FOLD_OF)]
     images = torch.tensor(pixels / 8 - 1, dtype=torch.float32)
     labels = torch.tensor(classes)
     return Digits(*(Split(images[fold == i], labels[fold == i]) for i in range(3)))
@@ -47,20 +47,5 @@ def load() -> Digits:
 
 @functools.cache
 def places() -> Tensor:
-    """Each training image's place (901,), int64, in an order that takes the classes in turn, 0 to 9, while they last.
-
-    The first 10 places hold one image of each class, the first 100 ten of each.
-    """
-    classes = load().train.labels.numpy()
-    order = np.lexsort((classes, _turn(classes)))
-    found = np.empty_like(order)
-    found[order] = np.arange(len(order))
-    return torch.tensor(found)
-
-
-def _turn(classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of each one's class came before it."""
-    turn = np.zeros(len(classes), dtype=np.int64)
-    for label in range(10):
-        turn[classes == label] = np.arange((classes == label).sum())
-    return turn
+    """Each training image's place (901,), int64, in the order in which labels become known."""
+    return torch.tensor(labelling.places(load().train.labels.numpy()))

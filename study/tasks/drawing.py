@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from study.data.images import ImageSet, Split
 from study.lazy import torch
+from study.tasks import labelling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,9 +37,18 @@ class Drawn(NamedTuple):
         many = min(limit, self.size)
         return torch.arange(many) * self.size // many
 
+    def rank(self, uniforms: Tensor) -> Tensor:
+        """Places (...,) of what is drawn by uniforms (...,) in the order in which labels become known, int64."""
+        return _places(self).to(uniforms.device)[self.drawn(uniforms)]
+
     def drawn(self, uniforms: Tensor) -> Tensor:
         """Indices (...,) by uniforms (...,). They are multiples of 2^-24, so those of a million are not quite alike."""
         return (uniforms.double() * self.size).long().clamp(max=self.size - 1)
+
+
+@functools.cache
+def _places(drawn: Drawn) -> Tensor:
+    return torch.tensor(labelling.places(drawn.labels(torch.arange(drawn.size)).numpy()))
 
 
 def floats(pixels: Tensor) -> Tensor:

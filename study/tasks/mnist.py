@@ -106,6 +106,7 @@ def color_mnist(*, construction: str = "stacked", samples: int = 10000) -> Task:
         sample=made.sample,
         label=made.label,
         classes=CLASSES,
+        rank=made.rank,
         metrics=made.metrics,
         primary=made.metrics[0],
         evaluation_samples=samples,

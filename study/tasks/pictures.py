@@ -135,7 +135,7 @@ def refuse_options(name: str, features: str, samples: int, threshold: float, *ot
     """Refuse what cannot be, before anything is read; `others` are features that only this task has.
 
     Raises:
-        UserError: An option has such a value, or the extractor's weights are missing.
+        UserError: An option has such a value.
     """
     if features not in ("pixels", *others, *EXTRACTORS):
         raise unknown(f"features of {name}", features, ["pixels", *others, *EXTRACTORS])
@@ -145,11 +145,6 @@ def refuse_options(name: str, features: str, samples: int, threshold: float, *ot
         raise UserError(f"{name}: threshold = {threshold:g} must be above 0, or 0 for the one that the features have")
     if features in EXTRACTORS and features != "inception" and not threshold:
         raise UserError(f"{name}: features={features} has no reference: say which threshold, as threshold=100")
-    if features in EXTRACTORS:
-        try:
-            check(features)
-        except UserError as error:
-            raise UserError(f"{error}; features=pixels needs none") from None
 
 
 def task_of(
@@ -165,6 +160,10 @@ def task_of(
     if features == "pixels":
         return measured(data, images, real, measures.pixels(shape), samples, threshold)
     _enough(data, real)
+    try:
+        check(features)
+    except UserError as error:
+        raise UserError(f"{error}; features=pixels needs none") from None
     measure = measures.extracted(features, shape)
     metrics = measures.extractor_metrics(measure, samples, real.test.size)
     known = features == "inception" and not threshold
@@ -209,7 +208,10 @@ def measured(data: Data, images: ImageSet, real: Real, measure: Measure, samples
 def _enough(data: Data, real: Real) -> None:
     fewest = min(real.test.size, real.selection.size)
     if fewest < LEAST:
-        raise UserError(f"{data.name} has {fewest} images in a held-out split: metrics need at least {LEAST}")
+        raise UserError(
+            f"{data.name} has {fewest} images in a held-out split: metrics need at least {LEAST}, so where splits are "
+            f"tenths of the images, {10 * LEAST} in all"
+        )
 
 
 def _similarity(data: Data, samples: int) -> list[str]:
@@ -261,6 +263,7 @@ def _task(
         sample=lambda uniforms: real.train.images(index(uniforms)),
         label=(lambda uniforms: real.train.labels(index(uniforms))) if images.classes > 1 else None,
         classes=images.classes,
+        rank=(lambda uniforms: real.train.rank(uniforms[..., 0])) if images.classes > 1 else None,
         metrics=metrics,
         primary=metrics[0],
         evaluation_samples=samples,

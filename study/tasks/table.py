@@ -100,7 +100,9 @@ def _users(name: str, digest: str) -> Task:
     if not isinstance(task, Task):
         raise UserError(f"{head!r} must be a Task or a function that returns one, not {type(task).__name__}")
     task = replace(task, name=name, fingerprint="+".join(part for part in (task.fingerprint, digest) if part))
-    fault = _fault(task)
+    from study import tryout  # and torch: only for what users bring
+
+    fault = tryout.task_fault(task)
     if fault:
         raise UserError(f"task {name!r}: {fault}")
     return task
@@ -110,45 +112,9 @@ def _called(name: str, make: object, options: Mapping[str, str]) -> object:
     if not callable(make):
         return make
     try:
-        return call(name, make, options)
+        with user_files.aside():
+            return call(name, make, options)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001  # a user's program may raise anything
-        file = cut(name)[0].partition(":")[0]
-        raise UserError(f"task {name!r} cannot be made: {user_files.sentence(error, file)}") from None
-
-
-def _fault(task: Task) -> str | None:
-    """What is wrong with a user's task, tried out on a few numbers; None if nothing."""
-    import torch  # only where a user's task is used
-
-    from study.tasks.base import Snapshot
-
-    generator = torch.Generator().manual_seed(0)
-
-    def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator).clamp(1e-6, 1 - 1e-6)
-
-    try:
-        real = task.sample(uniform(2, 3, task.draws + task.over_time))
-        wanted = (2, 3, task.data_width)
-        if real.shape != wanted:
-            return f"sample gives {tuple(real.shape)} for uniforms (2, 3, {task.draws}): must be {wanted}"
-        parameters = torch.func.vmap(task.generator.initialise)(uniform(2, task.generator.size))
-        latent = torch.special.ndtri(uniform(2, task.evaluation_samples, task.latent))
-        samples = torch.func.vmap(task.generator.apply)(parameters, latent)
-        if task.looks_at_critic:
-            return None
-        values = task.evaluate(Snapshot(parameters, samples))
-    except Exception as error:  # noqa: BLE001  # a user's program may raise anything
-        return f"tried on a few numbers: {user_files.sentence(error, cut(task.name)[0].partition(':')[0])}"
-    if {*values} - {"selection"} != {*task.metrics}:
-        return f"evaluate gives {', '.join(values)}, and metrics names {', '.join(task.metrics)}"
-    for key, value in values.items():
-        if value.shape != (2,):
-            return f"evaluate gives {key} of shape {tuple(value.shape)} for 2 trials: must be (2,)"
-    if task.primary not in task.metrics:
-        return f"primary = {task.primary!r}: must be one of {', '.join(task.metrics)}"
-    if not task.anchors[0] < task.anchors[1]:
-        return f"anchors = {task.anchors}: the first, which scores 1, must be below the second"
-    return None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's program may raise anything
+        raise UserError(f"task {name!r} cannot be made: {user_files.sentence(error)}") from None

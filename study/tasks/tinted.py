@@ -50,6 +50,10 @@ class Tinted(NamedTuple):
         train = self.digits.split("train")
         return train.labels(train.drawn(uniforms[..., 0]))
 
+    def rank(self, uniforms: Tensor) -> Tensor:
+        """Their digits' places (...,) in the order in which labels become known."""
+        return self.digits.split("train").rank(uniforms[..., 0])
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what `evaluate` gives."""

@@ -14,13 +14,13 @@ def planned(monkeypatch):
     """A function giving the outlook of a small sweep, where every slot costs 10 ms a step and nothing else."""
     monkeypatch.setitem(CPU_MILLISECONDS, "manifold-d2", (6.0, 6.0, 4.0, 0.0))
 
-    def make(design, *, pack=4, workers=2, device="cpu", methods=("ns", "ns+gp1")):
+    def make(design, *, pack=4, workers=2, device="cpu", methods=("ns", "ns+gp1"), task="manifold-d2", **override):
         raw = {
             "name": "tiny",
-            "tasks": ["manifold-d2"],
+            "tasks": [task],
             "methods": methods,
             "budget": {"steps": 100, "evaluations": 2},
-            "space": {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}}},
+            "space": {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}} | override},
             "design": design,
             "execution": {"pack": pack, "device": "cpu"},
         }
@@ -28,6 +28,16 @@ def planned(monkeypatch):
         return outlook(sweep, packs_of(sweep, expand(sweep)), workers=workers, device=device)
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("design", "warned"),
+    [({"points": 16}, True), ({"points": 32}, False), ({"points": 16, "kind": "random"}, False)],
+)
+def test_networks_drawn_with_few_sobol_points_are_warned_of(planned, design, warned):
+    remarks = planned(design, task="ring8", depth_g={"choice": [2, 4]})["remarks"]
+    assert any("a depth may follow the learning rate" in remark for remark in remarks) == warned
+    assert not any("a depth may" in remark for remark in planned(design, task="ring8", depth_g=2)["remarks"])
 
 
 def test_a_plan_is_counted(planned):

@@ -56,6 +56,16 @@ def test_the_most_used_names_are_unaliased(n):
     assert [pair for pair in itertools.permutations(owned, 2) if fixes_a_half(points, *pair)] == []
 
 
+@pytest.mark.parametrize("n", [32, 64, 128])
+def test_what_networks_look_like_is_unaliased_with_the_most_used_names(n):
+    points = qmc.Sobol(DIMENSIONS, scramble=False).random(n)
+    first = [HYPERPARAMETERS[name].dimension for name in FIRST]
+    drawn = [HYPERPARAMETERS[name].dimension for name in ARCHITECTURE[1:]]
+    pairs = [*itertools.product(first, drawn), *itertools.product(drawn, first)]
+    pairs += itertools.permutations(drawn, 2) if n >= 64 else []
+    assert [pair for pair in pairs if fixes_a_half(points, *pair)] == []
+
+
 def test_the_alias_check_sees_the_aliases_of_a_plain_numbering():
     points = qmc.Sobol(DIMENSIONS, scramble=False).random(16)
     assert any(fixes_a_half(points, 0, other) for other in range(1, DIMENSIONS))

@@ -7,6 +7,7 @@ from study.losses import LOSSES
 from study.penalties import PENALTIES
 from study.tasks.table import FILES, TASKS, get_task
 from study.techniques import TECHNIQUES
+from study.user_files import provide
 
 
 def test_every_part_of_a_method_is_listed_with_its_formula_and_source():
@@ -81,3 +82,15 @@ def test_a_range_is_printed_in_words():
 def test_an_unknown_name_lists_what_exists(page, name, sentence):
     with pytest.raises(UserError, match=sentence):
         page(name)
+
+
+def test_a_users_parts_have_their_pages():
+    provide(
+        "mine.py",
+        b"from study.losses import LOSSES\nfrom study.penalties import PENALTIES\n"
+        b"loss, penalty = LOSSES['hinge'], PENALTIES['gp0']\n",
+    )
+    (entry,) = method_page("mine.py:loss")
+    assert (entry["name"], entry["formula"]) == ("mine.py:loss", LOSSES["hinge"].formula)
+    names = [entry["name"] for entry in method_page("mine.py:loss+mine.py:penalty+ema")]
+    assert names == ["mine.py:loss", "+mine.py:penalty", "+ema"]

@@ -100,6 +100,23 @@ def test_running_statistics_are_what_batches_were_normalised_by(small_pack):
         assert torch.allclose(running["variance0"], 0.9 + 0.1 * first.var(0, correction=0), atol=1e-12)
 
 
+@pytest.mark.parametrize("technique", ["ema", "average"])
+def test_running_statistics_of_an_average_are_its_own(small_pack, technique):
+    override = {"norm_g": "batch", "n_critic": 1, "ema_decay": 0.5, "lr": 0.1}
+    pack = small_pack("ring8", f"ns+{technique}", steps=1, evaluations=1, points=2, capacity=2, **override)
+    state = train(pack.trials, capacity=2, dtype=torch.float64)
+    game = Game(get_task("ring8"), parse_method("ns"), OPTIMISERS["adam"], 1, (("norm_g", "batch"),))
+    latent = normal(
+        key_words([trial.key for trial in pack.trials]), role=Role.LATENT_G, steps=range(1), updates=1, count=64 * 2
+    )
+    for slot in range(2):
+        w = split(state.tensors["theta_average"][slot], game.generator.shapes)
+        running = split(state.tensors["statistics"][slot], game.generator.statistics_shapes)
+        first = latent[slot].view(64, 2).double() @ w["weight0"]
+        assert torch.allclose(running["mean0"], 0.1 * first.mean(0), atol=1e-12)
+        assert not torch.equal(state.tensors["theta"][slot], state.tensors["theta_average"][slot])
+
+
 def test_batch_normalisation_is_measured_by_its_running_statistics():
     game, seen = watched("ring8", "ns", (("norm_g", "batch"), ("depth_g", 1)), evaluation_samples=8)
     theta = parameters(game.generator)

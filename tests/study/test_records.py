@@ -5,10 +5,14 @@ import pytest
 
 from study import records, schema
 from study.errors import UserError
+from study.losses import LOSSES
+from study.penalties import PENALTIES
 from study.plan import expand, pack
 from study.records import history_rows, metric_columns, oom_rows, plan_rows, tail_median, trial_from_row, trial_rows
 from study.step import MEASURED
 from study.store import build_table
+from study.sweep_run import packs_of
+from study.techniques import TECHNIQUES
 from study.train import Evaluation, PackState
 
 METRICS = ("w2sq", "distance_sq", "spread")
@@ -139,3 +143,17 @@ def test_the_tail_is_what_the_schema_says():
     primary = next(column for column in schema.OUTCOME if column.name == "primary")
     assert f"{records.TAIL_SHARE:.0%}".replace("%", " %") in primary.meaning
     assert f"at least {records.TAIL_LEAST}" in primary.meaning
+
+
+@pytest.mark.parametrize("task", ["digits", "ring8"])
+def test_a_trial_of_any_method_comes_back_from_its_plan_row(tiny, task):
+    lipschitz = {name for name, loss in LOSSES.items() if loss.needs_lipschitz}
+    losses = [f"{name}+clip" if name in lipschitz else name for name, loss in LOSSES.items() if not loss.value]
+    penalties = [f"{(PENALTIES[name].losses or ['ns'])[0]}+{name}" for name in PENALTIES]
+    methods = [*dict.fromkeys([*losses, *penalties, *(f"ns+{name}" for name in TECHNIQUES)])]
+    networks = {"network": "mlp", "depth_g": 3, "activation_d": "tanh"}
+    space = {"override": {"lr": 1e-3, "labelled": {"choice": [20, 50]}, **networks}}
+    for sweep in (tiny(tasks=[task], methods=methods), tiny(tasks=[task], methods=methods, space=space)):
+        for planned in packs_of(sweep, expand(sweep)):
+            rows = build_table("plan", plan_rows(planned, "tiny")).to_pylist()
+            assert [trial_from_row(row) for row in rows] == list(planned.trials)

@@ -62,6 +62,14 @@ def test_nor_do_they_in_other_networks(small_pack, method, networks, monkeypatch
     no_bit_changes(small_pack("digits", method, points=4, capacity=4, steps=3, evaluations=1, **networks), monkeypatch)
 
 
+@pytest.mark.parametrize("method", ["ns+fm", "ns+minibatch", "ssl+fm-first", "ns+r1", "ns+cond+minibatch"])
+@pytest.mark.parametrize("network", ["dcgan", "resnet", "random"])
+def test_networks_take_a_batch_in_any_layout(small_pack, method, network):
+    wide = {"width_g": 8, "width_d": 8}
+    pack = small_pack("digits", method, points=2, capacity=2, steps=1, evaluations=1, network=network, **wide)
+    assert len(train(pack.trials, capacity=2).evaluations) == 1
+
+
 def no_bit_changes(pack, monkeypatch):
     trials, capacity = pack.trials, pack.capacity
     one, some = capacity // 2 + 1, slice(1, capacity - 1)

@@ -7,6 +7,7 @@ import textwrap
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.load import load as load_results
 from study import user_files
 from study.errors import UserError
 from study.executor import InProcess
@@ -193,13 +194,37 @@ def test_a_reference_with_a_fault_is_refused_in_one_sentence(sweep_file, change,
     [
         (("import torch", "import torch, nothing_of_the_kind"), "does not run: ModuleNotFoundError: No module named"),
         (("def evaluate(at):", "def evaluate(at)"), "does not run: SyntaxError: expected ':' (line 9)"),
-        (("at.samples", "at.simples"), "AttributeError: 'Snapshot' object has no attribute 'simples' (line 10)"),
+        (
+            ("at.samples", "at.simples"),
+            "AttributeError: 'Snapshot' object has no attribute 'simples' (tasks/mine",
+        ),
         (("shape=(2,)", "shape=(3,)"), "sample gives (2, 3, 2) for uniforms (2, 3, 1): must be (2, 3, 3)"),
         (("mean(1)", "mean()"), "evaluate gives off_circle_n256 of shape () for 2 trials: must be (2,)"),
-        (('metrics=("off_circle_n256",)', 'metrics=("off",)'), "evaluate gives off_circle_n256, and metrics names off"),
+        (('metrics=("off_circle_n256",)', 'metrics=("off",)'), "primary = 'off_circle_n256': must be one of off"),
+        (('{"off_circle_n256":', '{"off":'), "evaluate gives off, and metrics names off_circle_n256"),
+        (('{"off_circle_n256":', '{"lr_g":'), "evaluate gives lr_g, and metrics names off_circle_n256"),
+        (
+            ('metrics=("off_circle_n256",)', 'metrics=("off_circle_n256", "lr_g")'),
+            "metrics names 'lr_g', which is",
+        ),
+        (("threshold=0.01", "threshold='0.01'"), "threshold = '0.01', anchors = (0.001, 1.0): must be a number, and"),
+        (("anchors=(0.001,", "anchors=(0.0,"), "anchors = (0.0, 1.0): must be a number, and two above 0"),
+        (("latent=2,", "latent=2, batch=0,"), "batch = 0: must be a whole number from 1"),
+        (("off.square().mean(1)}", "off.square().mean(1) * float('nan')}"), "[nan, nan] for networks that are not"),
+        (('return {"off_circle_n256": off', "return {0: off"), "evaluate gives 0, and metrics names off_circle"),
+        (('return {"off_circle_n256": off.square().mean(1)}', "return off"), "evaluate must give a dictionary of"),
+        (("radius * sample(uniforms)", "torch.randn(*uniforms.shape[:-1], 2)"), "sample draws random numbers of its"),
+        (("import torch", "import sys, torch; sys.exit(3)"), "does not run: SystemExit: 3"),
+        (("latent=2,", "latent=2, classes=3,"), "classes = 3 without label: give both or neither"),
+        (("latent=2,", "latent=2, classes=3, label=lambda u: u[..., 0],"), "label gives torch.float32 of (2, 500) for"),
+        (
+            ("latent=2,", "latent=2, classes=3, label=lambda u: (4 * u[..., 0]).long(),"),
+            "label gives 0 to 3: must be",
+        ),
+        (("latent=2,", "latent=2, label=lambda u: (4 * u[..., 0]).long(),"), "label without classes: classes = 1 must"),
         (('primary="off_circle_n256"', 'primary="on"'), "primary = 'on': must be one of off_circle_n256"),
-        (("anchors=(0.001, 1.0)", "anchors=(1.0, 0.1)"), "anchors = (1.0, 0.1): the first, which scores 1, must be"),
-        (("threshold=0.01,", ""), "missing 1 required keyword-only argument: 'threshold' (line "),
+        (("anchors=(0.001, 1.0)", "anchors=(1.0, 0.1)"), "anchors = (1.0, 0.1): must be a number, and two above"),
+        (("threshold=0.01,", ""), "missing 1 required keyword-only argument: 'threshold' (tasks/mine.py, line "),
     ],
 )
 def test_a_task_with_a_fault_is_refused_at_the_desk(sweep_file, change, sentence):
@@ -207,6 +232,12 @@ def test_a_task_with_a_fault_is_refused_at_the_desk(sweep_file, change, sentence
     with pytest.raises(UserError, match=re.escape(sentence)) as caught:
         load(sweep_file)
     assert "\n" not in str(caught.value)
+
+
+def test_data_outside_their_bounds_are_refused(sweep_file):
+    write(sweep_file.parent / "tasks/mine.py", TASK.replace("latent=2,", "latent=2, bounded=True,"))
+    with pytest.raises(UserError, match=r"circle\[radius=2\]': sample gives -2 to .*: must be in \[-1, 1\]"):
+        load(sweep_file)
 
 
 def test_a_reference_is_found_in_the_current_folder_too(sweep_file, monkeypatch):
@@ -217,3 +248,129 @@ def test_a_reference_is_found_in_the_current_folder_too(sweep_file, monkeypatch)
     assert (task.name, task.data_width) == ("tasks/mine.py:circle", 2)
     assert task.fingerprint == user_files.digest_of("tasks/mine.py:circle")
     assert parse_method("parts.py:cauchy+parts.py:gp2+ema").penalty_entry.weight == 2.0
+
+
+def ids(file):
+    return {trial.trial_id for trial in load(file)[1]}
+
+
+def test_neither_the_folder_nor_the_name_of_a_file_is_part_of_a_trial(sweep_file):
+    before = ids(sweep_file)
+    (sweep_file.parent / "tasks/mine.py").rename(sweep_file.parent / "other.py")
+    write(sweep_file, SWEEP.replace("tasks/mine.py", "other.py"))
+    assert ids(sweep_file) == before
+
+
+def test_a_text_that_looks_like_a_reference_is_none(sweep_file):
+    write(sweep_file, 'notice = "see analysis.py:main"\n' + textwrap.dedent(SWEEP))
+    assert ids(sweep_file)
+
+
+def test_a_variants_network_is_part_of_its_trials(sweep_file, tmp_path):
+    text = SWEEP.replace('network = "parts.py:small"\n', "\n").replace('"ns",', '"ns", "ns@small",')
+    write(sweep_file, textwrap.dedent(text) + '[variant.small]\nnetwork = "parts.py:small"\n')
+    trials = run(sweep_file, tmp_path / "run")
+    own = {trial.trial_id: trial.fingerprint for trial in trials if trial.label == "ns@small"}
+    assert all(user_files.digest_of("parts.py:small") in fingerprint for fingerprint in own.values())
+    assert pq.read_table(tmp_path / "run/trials").num_rows == len(trials)
+
+
+def test_a_network_named_in_a_design_table_travels_too(sweep_file, tmp_path, monkeypatch):
+    text = SWEEP.replace('network = "parts.py:small"\n', "\n").replace("points = 2", 'kind = "table"\ntable = "t.csv"')
+    write(sweep_file, text)
+    write(sweep_file.parent / "t.csv", "lr,network\n0.001,parts.py:small\n0.002,mlp\n")
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    user_files._provided.clear()
+    trials = run(sweep_file, tmp_path / "run")
+    assert {trial.hyperparameters.network for trial in trials} == {"parts.py:small", "mlp"}
+    assert sorted(path.name for path in (tmp_path / "run/files").iterdir()) == ["parts.py", "tasks%2Fmine.py"]
+
+
+def test_what_else_lies_among_the_files_harms_nothing(sweep_file, tmp_path):
+    run(sweep_file, tmp_path / "run")
+    (tmp_path / "run/files/folder.py").mkdir()
+    (tmp_path / "run/files/nowhere.py").symlink_to(tmp_path / "gone")
+    for part in (tmp_path / "run/trials").iterdir():
+        part.unlink()
+    assert run(sweep_file, tmp_path / "run")
+
+
+def test_a_loss_that_changed_within_a_process_trains_anew(sweep_file, tmp_path):
+    write(sweep_file, SWEEP.replace('"ns", ', ""))
+    run(sweep_file, tmp_path / "first")
+    write(sweep_file.parent / "parts.py", PARTS.replace("root(real - 1)", "root(real - 2)"))
+    run(sweep_file, tmp_path / "second")
+    first, second = (pq.read_table(tmp_path / name / "trials")["primary"].to_pylist() for name in ("first", "second"))
+    assert set(first).isdisjoint(second)
+
+
+def test_a_dataclass_with_postponed_annotations_can_be_had(tmp_path):
+    content = """
+        from __future__ import annotations
+        from dataclasses import dataclass
+
+        @dataclass
+        class Point:
+            x: float
+
+        point = Point(2.0)
+    """
+    write(tmp_path / "points.py", textwrap.dedent(content).lstrip())
+    user_files.provide_from(tmp_path, "points.py")
+    assert user_files.find("points.py:point").x == 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("mlp([latent, 8, shape[0]])", "mlp([latent, 8, 3])"), "tried out: RuntimeError: "),
+        (("mlp([shape[0], 8, 1])", "mlp([shape[0], 8, 2])"), "tried out: "),
+        (
+            ("return mlp([latent, 8", "return 1 / 0, mlp([latent, 8"),
+            "makes no networks: ZeroDivisionError: division by",
+        ),
+        (("def small(latent, shape, *, bounded)", "def small(latent)"), "makes no networks: TypeError: small()"),
+        (("root(real - 1)", "rote(real - 1)"), "tried out: NameError: name 'rote' is not defined (parts.py, li"),
+        (("root(real - 1)", "root(real - 1) if real.sum() > 0 else real"), "tried out: "),
+        (('centre="zero"', 'centre="nowhere"'), "tried out: KeyError: 'nowhere'"),
+        (
+            ("generator=lambda", 'hyperparameters={"nonsense": 1.0}, generator=lambda'),
+            "unknown hyperparameter of 'parts.py:cauchy': 'nons",
+        ),
+    ],
+)
+def test_parts_with_a_fault_are_refused_at_the_desk(sweep_file, change, sentence):
+    write(sweep_file.parent / "parts.py", PARTS.replace(*change, 1))
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        load(sweep_file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_finished_run_is_read_without_the_users_program(sweep_file, tmp_path, monkeypatch):
+    run(sweep_file, tmp_path / "run")
+    folder = tmp_path / "elsewhere"
+    write(folder / "parts.py", "raise RuntimeError('not asked for')")
+    monkeypatch.chdir(folder)
+    user_files._provided.clear()
+    results = load_results(RunDirectory(str(tmp_path / "run")))
+    assert len(results.trials) == 8
+    assert user_files._provided == {}
+
+
+def test_the_sweep_file_of_a_run_can_be_run_again(sweep_file, tmp_path, monkeypatch):
+    trials = run(sweep_file, tmp_path / "run")
+    for file in sweep_file.parent.rglob("*.py"):
+        file.unlink()
+    user_files._provided.clear()
+    again = load(tmp_path / "run/sweep.toml")[1]
+    assert [trial.trial_id for trial in again] == [trial.trial_id for trial in trials]
+
+
+def test_what_a_users_program_prints_is_no_data(sweep_file, capsys):
+    write(sweep_file.parent / "tasks/mine.py", TASK.replace("import torch", "import torch; print('hello')", 1))
+    load(sweep_file)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "hello" in shown.err

@@ -258,19 +258,18 @@ def test_a_frame_is_black_and_the_image_in_its_middle(root):
     assert (framed == -1).all()
 
 
-def test_missing_weights_are_said_with_the_way_out_before_files_are_read(root):
-    for name in ("cifar10", "images:nothing"):
-        with pytest.raises(
-            UserError, match=r"weights-inception-2015-12-05-6726825d\.pth.*; features=pixels needs none"
-        ):
-            get_task(name)
+def test_missing_weights_are_said_with_the_way_out(root):
+    npz(root)
+    with pytest.raises(UserError, match=r"weights-inception-2015-12-05-6726825d\.pth.*; features=pixels needs none"):
+        get_task("images:faces.npz")
 
 
 def test_missing_files_are_said(root):
     with pytest.raises(UserError, match=r"cifar10"):
         get_task("cifar10[features=pixels]")
-    with pytest.raises(UserError, match=r"images:nothing: there is no "):
-        get_task("images:nothing[features=pixels]")
+    for name in ("images:nothing[features=pixels]", "images:nothing"):
+        with pytest.raises(UserError, match=r"images:nothing: there is no "):
+            get_task(name)
 
 
 def test_options_that_are_not_there_are_refused(root):
