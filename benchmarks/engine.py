@@ -27,6 +27,7 @@ from study.plan import expand
 from study.prng import key_words
 from study.spec import parse_sweep
 from study.step import Tensors, discriminator_update, generator_update, vectorise
+from study.tasks.base import Snapshot
 from study.tasks.ring import ring8
 from study.tasks.table import TASKS
 from study.train import PackState, blocks, draw, example_of, numbers_per_step, train
@@ -98,9 +99,9 @@ def run(*, quick: bool = False) -> Found:
     return found
 
 
-def _nothing(parameters: Any, samples: Tensor) -> dict[str, Tensor]:
-    del samples
-    zero = parameters["bias0"].new_zeros(len(parameters["bias0"]), dtype=torch.float64)
+def _nothing(at: Snapshot) -> dict[str, Tensor]:
+    bias = at.parameters["bias0"]
+    zero = bias.new_zeros(len(bias), dtype=torch.float64)
     return {"nothing": zero, "selection": zero}
 
 
