@@ -72,8 +72,12 @@ class Source:
     read: Callable[[], Contents]
 
 
+CLUTTER = ("thumbs.db", "desktop.ini")
+"""What file managers leave in folders."""
+
+
 def scan(folder: Path, base: Path) -> tuple[list[File], list[Path]]:
-    """The files and folders in a folder, each in order of their names; hidden ones are left out.
+    """The files and folders in a folder, each in order of their names; hidden ones and clutter are left out.
 
     Raises:
         UserError: If the folder cannot be read.
@@ -82,7 +86,8 @@ def scan(folder: Path, base: Path) -> tuple[list[File], list[Path]]:
     within = folder.relative_to(base)
     try:
         with os.scandir(folder) as entries:
-            for entry in sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name):
+            seen = (e for e in entries if not e.name.startswith(".") and e.name.lower() not in CLUTTER)
+            for entry in sorted(seen, key=lambda e: e.name):
                 if entry.is_dir():
                     folders.append(Path(entry.path))
                 else:

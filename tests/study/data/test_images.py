@@ -272,6 +272,7 @@ def test_one_picture_in_colour_makes_a_set_of_grey_ones_rgb(root):
 def test_hidden_files_are_left_out(root):
     files.write_folder(root / "a", pictures(12))
     (root / "a" / ".DS_Store").write_bytes(b"x")
+    (root / "a" / "Thumbs.db").write_bytes(b"x")
     assert len(everything(load("images:a"))) == 12
 
 
