@@ -5,16 +5,24 @@ Images of 28 x 28 pixels are put in the middle of 32 x 32, black around them, as
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from study.data.images import load
 from study.errors import UserError
-from study.tasks import mnist_classifier
-from study.tasks.base import Control, Task
+from study.lazy import torch
+from study.tasks import measures, mnist_classifier
+from study.tasks.base import Control, Snapshot, Task
 from study.tasks.digit_sets import CLASSES, DigitSet
+from study.tasks.kept import kept
 from study.tasks.measures import Measure, Real
 from study.tasks.mnist_classifier import SIDE
 from study.tasks.pictures import DATA, measured, refuse_options, task_of
 from study.tasks.stacked import MODES, Stacked
 from study.tasks.tinted import Tinted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 LATENT = 100
 """As in Radford et al. (2016)."""
@@ -93,11 +101,14 @@ def color_mnist(*, construction: str = "stacked", samples: int = 10000) -> Task:
         return stacked_mnist(samples=samples)
     _at_least(samples, 2, "color-mnist")
     made, images = Tinted(DIGITS, samples), load("mnist")
+    fingerprint = f"{images.fingerprint}+{mnist_classifier.classifier().sha256[:16]}"
+    controls = _tinted_controls(made, fingerprint)
+    values = {control.name: control.value for control in controls}
     return Task(
         name="color-mnist",
         summary="handwritten digits in a colour of their own, 28 x 28 on 32 x 32 black",
         source="idea: Fedus et al. (2018), whose construction is not known",
-        fingerprint=f"{images.fingerprint}+{mnist_classifier.classifier().sha256[:16]}",
+        fingerprint=fingerprint,
         shape=(3, SIDE, SIDE),
         bounded=True,
         latent=LATENT,
@@ -111,16 +122,55 @@ def color_mnist(*, construction: str = "stacked", samples: int = 10000) -> Task:
         primary=made.metrics[0],
         evaluation_samples=samples,
         evaluate=made.evaluate,
-        threshold=THRESHOLD,
-        anchors=(0.1, 103.0),
+        threshold=measures.threshold(controls),
+        anchors=(values[measures.FLOOR], values[measures.CONSTANT]),
         reasoning=(
-            "As color-digits, in hundredths of the variance of the classifier's logits. Threshold and anchors are "
-            "chosen by that task's controls, where one missing digit scores 0.9 to 3.5: they were not measured here."
+            "As color-digits, in hundredths of the variance of the classifier's logits. The controls are measured on "
+            "these files; the threshold is the geometric mean of the floor and the mildest control that must fail, "
+            "score 1 is a perfect sampler of the training digits, score 0 their mean."
         ),
+        controls=controls,
     )
 
 
-THRESHOLD = 0.75
+def _tinted_controls(made: Tinted, fingerprint: str) -> tuple[Control, ...]:
+    """Tinted digits of known quality, measured in a fixed way and kept on disk."""
+
+    def make() -> dict[str, Tensor]:
+        uniforms = torch.rand(4 * made.samples, 2, generator=torch.Generator().manual_seed(0)).clamp(1e-6, 1 - 1e-6)
+        others = uniforms[made.label(uniforms) != MISSING]
+        plain = torch.stack([uniforms[:, 0], torch.full_like(uniforms[:, 0], 0.5)], -1)
+        mean = made.sample(uniforms[: made.samples]).mean(0)
+        shown = {
+            measures.FLOOR: made.sample(uniforms[: made.samples]),
+            f"no {MISSING}": made.sample(others[: made.samples]),
+            "one colour": made.sample(plain[: made.samples]),
+            measures.CONSTANT: mean.expand(made.samples, -1),
+        }
+        return {name: made.evaluate(Snapshot({}, x[None]))[made.metrics[0]][0] for name, x in shown.items()}
+
+    tensors, _ = kept("tinted", f"{fingerprint} {made.samples}", make)
+    found = {name: float(f"{float(value):.3g}") for name, value in tensors.items()}
+    floor = found[measures.FLOOR]
+    return tuple(
+        Control(
+            name=name,
+            value=value,
+            must="pass" if name == measures.FLOOR else "fail" if value >= measures.APART * floor else None,
+            why=TINTED[name],
+        )
+        for name, value in sorted(found.items(), key=lambda pair: (pair[0] != measures.FLOOR, pair[1]))
+    )
+
+
+MISSING = 8
+"""Of all digits of color-digits the one whose absence shows least."""
+TINTED = {
+    measures.FLOOR: "a perfect sampler of the training set",
+    f"no {MISSING}": "one digit missing",
+    "one colour": "all digits, in one colour",
+    measures.CONSTANT: "the training set's mean and nothing else",
+}
 
 
 def _at_least(samples: int, least: int, name: str) -> None:

@@ -92,6 +92,20 @@ def test_controls_lie_where_they_must(root, name):
             assert (control.value <= task.threshold) == (control.must == "pass"), control
 
 
+def test_tinted_controls_are_measured_on_the_users_digits(root):
+    task = get_task(NAMES[-1])
+    values = {control.name: control for control in task.controls}
+    assert task.controls[0].name == "training images"
+    assert {"no 8", "one colour", "mean image"} < set(values)
+    assert values["one colour"].must == values["mean image"].must == "fail"
+    assert values["training images"].value <= task.threshold < values["one colour"].value
+    # other draws of as many: a Frechet distance of so few samples varies by some tenths of itself
+    plain = torch.stack([uniforms(SAMPLES, seed=5), torch.full((SAMPLES,), 0.5)], -1)
+    for name, numbers in {"training images": uniforms(SAMPLES, 2, seed=6), "one colour": plain}.items():
+        again = float(task.evaluate(Snapshot({}, task.sample(numbers)[None]))[task.primary])
+        assert again == pytest.approx(values[name].value, rel=0.4)
+
+
 def test_images_are_in_the_middle_of_black_and_labels_theirs(root):
     task = get_task(NAMES[1])
     numbers = uniforms(200, 1)
