@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ STYLE: dict[str, object] = {
     "grid.linewidth": 0.7,
     "legend.frameon": False,
     "path.simplify": False,
+    "pdf.fonttype": 42,  # letters that a printer's program can read and search
     "svg.fonttype": "path",
     "svg.hashsalt": "manypaths",  # otherwise the ids inside an SVG are random
     "xtick.color": "#555555",
@@ -46,9 +47,13 @@ MARKERS = ("o", "s", "^", "D")
 """Line and marker of the first six methods, of the next six, and so on."""
 
 DPI = 150
+FORMS = ("csv", "png", "svg", "pdf")
+"""What a figure is written as: its numbers, and the picture for a screen, a page of the web and a paper."""
+
 METADATA: dict[str, dict[str, str | None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 """What a picture says about its making: nothing, so that equal numbers give equal bytes."""
 
@@ -58,14 +63,20 @@ class Picture:
     """A figure: the function returning its numbers and the function drawing them.
 
     Attributes:
-        numbers: Results to the table that is drawn; has a column `task`.
-        draw: That table, or some tasks of it, to the figure.
-        alt: What the figure shows, for those who cannot see it.
+        numbers: Results to the table that is drawn; has a column `task`. Without rows there is nothing to show: the
+            sweep has not what the figure is about, say two methods or a second value of n_critic.
+        draw: That table, or some tasks of it, to the figure; it has at least one row.
+        alt: What the figure shows, for those who cannot see it; also its caption: a sentence that says how to read it.
+        section: Where it stands in the report: "compare" (which method survives more), "profiles" (how much survives)
+            or "breaks" (where and how it breaks).
+        history: True where it needs the history, which is read for it.
     """
 
     numbers: Callable[[Results], pd.DataFrame]
     draw: Callable[[pd.DataFrame], Figure]
     alt: str
+    section: str
+    history: bool = False
 
 
 def colour(order: int) -> str:
@@ -90,20 +101,26 @@ def draw(picture: Picture, numbers: pd.DataFrame) -> Figure:
 
 
 def render(figure: Figure, form: str, *, dpi: int = DPI) -> bytes:
-    """A figure as the bytes of a file, "png" or "svg"; the same figure gives the same bytes."""
+    """A figure as the bytes of a file, "png", "svg" or "pdf"; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs know every key's own type
         figure.savefig(buffer, format=form, dpi=dpi, metadata=METADATA[form])
     return buffer.getvalue()
 
 
-def save(name: str, picture: Picture, numbers: pd.DataFrame, directory: Path) -> tuple[Path, ...]:
-    """Write NAME.csv, NAME.png and NAME.svg into a directory, which must exist."""
-    paths = tuple(directory / f"{name}.{form}" for form in ("csv", "png", "svg"))
-    write_csv(numbers, paths[0])
-    figure = draw(picture, numbers)
-    for path in paths[1:]:
-        path.write_bytes(render(figure, path.suffix[1:]))
+def save(
+    name: str, picture: Picture, numbers: pd.DataFrame, directory: Path, forms: Sequence[str] = FORMS
+) -> tuple[Path, ...]:
+    """Write NAME.csv, NAME.png and so on into a directory, which must exist; nothing for numbers without rows."""
+    if numbers.empty:
+        return ()
+    paths = tuple(directory / f"{name}.{form}" for form in forms)
+    figure = draw(picture, numbers) if set(forms) - {"csv"} else None
+    for path in paths:
+        if figure is None or path.suffix == ".csv":
+            write_csv(numbers, path)
+        else:
+            path.write_bytes(render(figure, path.suffix[1:]))
     return paths
 
 

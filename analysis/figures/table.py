@@ -18,14 +18,20 @@ FIGURES: dict[str, Picture] = {
         lambda results: profile_numbers(results, rng=np.random.default_rng(SEED)),
         draw_profiles,
         "Robustness profiles: for each method, the fraction of the prior at or below each value of the metric.",
+        "profiles",
     ),
-    "success": Picture(success_numbers, draw_dots, "Success fraction of each method with its 95 % interval."),
-    "log_auc": Picture(log_auc_numbers, draw_dots, "Log-AUC of each method with its 95 % interval."),
+    "success": Picture(
+        success_numbers, draw_dots, "Success fraction of each method with its 95 % interval.", "profiles"
+    ),
+    "log_auc": Picture(log_auc_numbers, draw_dots, "Log-AUC of each method with its 95 % interval.", "profiles"),
     "failures": Picture(
-        failure_numbers, draw_failures, "How the planned trials of each method ended: failures by cause."
+        failure_numbers, draw_failures, "How the planned trials of each method ended: failures by cause.", "breaks"
     ),
     "differences": Picture(
-        difference_numbers, draw_differences, "Paired differences of the log-AUC between methods with 95 % intervals."
+        difference_numbers,
+        draw_differences,
+        "Paired differences of the log-AUC between methods with 95 % intervals.",
+        "compare",
     ),
 }
 """Name to figure, in the order of a report."""

@@ -161,10 +161,26 @@ def test_a_saved_figure_has_the_same_bytes_again(build, tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         written.append([path.read_bytes() for path in style.save("success", FIGURES["success"], numbers, folder)])
-        assert sorted(path.name for path in folder.iterdir()) == ["success.csv", "success.png", "success.svg"]
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"success.csv", "success.png", "success.svg", "success.pdf"}
     assert written[0] == written[1]
     assert b"Software" not in written[0][1]
     assert b"<dc:date>" not in written[0][2]
+    assert b"CreationDate" not in written[0][3]
+
+
+def test_the_letters_of_a_pdf_are_in_it(build, tmp_path):
+    numbers = FIGURES["success"].numbers(build())
+    (path,) = style.save("success", FIGURES["success"], numbers, tmp_path, forms=("pdf",))
+    content = path.read_bytes()
+    assert b"/FontFile2" in content  # an embedded TrueType font
+    assert b"/Type3" not in content  # which journals refuse
+
+
+def test_numbers_without_rows_are_no_figure(build, tmp_path):
+    numbers = FIGURES["success"].numbers(build()).iloc[:0]
+    assert style.save("success", FIGURES["success"], numbers, tmp_path) == ()
+    assert not list(tmp_path.iterdir())
 
 
 def test_drawing_leaves_the_settings_alone(build, tmp_path):
