@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from study.samples import Kept
 from study.train import Evaluation, PackState
 
 
@@ -19,6 +20,9 @@ def to_bytes(state: PackState) -> bytes:
     tensors["steps"] = torch.tensor([evaluation.step for evaluation in state.evaluations], dtype=torch.int64)
     tensors["step"] = torch.tensor(state.step)
     tensors["seconds"] = torch.tensor(state.seconds, dtype=torch.float64)
+    if state.kept is not None:
+        kept = {"values": state.kept.values, "steps": state.kept.steps}
+        tensors |= {f"kept.{name}": torch.from_numpy(array) for name, array in kept.items()}
     return save(tensors)
 
 
@@ -34,4 +38,5 @@ def from_bytes(data: bytes, *, device: str) -> PackState | None:
         for i, step in enumerate(tensors["steps"])
     ]
     trained = {n.removeprefix("tensor."): t.to(device) for n, t in tensors.items() if n.startswith("tensor.")}
-    return PackState(trained, int(tensors["step"]), evaluations, float(tensors["seconds"]))
+    kept = Kept(tensors["kept.values"].numpy(), tensors["kept.steps"].numpy()) if "kept.values" in tensors else None
+    return PackState(trained, int(tensors["step"]), evaluations, float(tensors["seconds"]), kept)

@@ -34,8 +34,10 @@ def _one_thread() -> Iterator[None]:
 
 @torch.no_grad()
 @_one_thread()
-def evaluate(game: Game, tensors: Tensors, keys: Tensor, *, index: int) -> dict[str, Tensor]:
-    """Values (c,), float64, of the evaluation number `index` of every slot."""
+def evaluate(
+    game: Game, tensors: Tensors, keys: Tensor, *, index: int, look: Callable[[Tensor], None] = lambda _: None
+) -> dict[str, Tensor]:
+    """Values (c,), float64, of the evaluation number `index` of every slot; `look` is shown the samples (c, n, d)."""
     task = game.task
     now, count = range(index, index + 1), task.evaluation_samples
     theta = tensors.get("theta_average", tensors["theta"])
@@ -58,6 +60,7 @@ def evaluate(game: Game, tensors: Tensors, keys: Tensor, *, index: int) -> dict[
         each = torch.stack([_samples(game, fixed, network, latent, label, statistics) for network, statistics in pairs])
         samples = torch.einsum("cnt,tcnd->cnd", member, each)
         parameters = {}
+    look(samples)
     values = task.evaluate(_snapshot(game, tensors, parameters, samples, label))
     return values if "selection" in values else values | {"selection": values[task.primary]}
 

@@ -132,5 +132,17 @@ HISTORY = (
 )
 """One row per trial and evaluation. Each metric's value follows in a column of the metric's name."""
 
-TABLES = {"plan": PLAN, "trials": IDENTITY + OUTCOME, "history": HISTORY}
+SAMPLES = (
+    Column("trial_id", "string", "the trial; null for real samples, drawn once of each task"),
+    Column("task", "string", "name of the task"),
+    Column("method", "string", "name of the method; null for real samples"),
+    Column("generator_steps", "int64", "generator updates done when they were made; null for real samples"),
+    Column("count", "int32", "number of samples"),
+    Column("shape", "list<int32>", "shape of one sample: [d], or [channels, height, width] of an image"),
+    Column("encoding", "string", "float32, little-endian; or uint8, of images: byte b stands for b / 127.5 - 1"),
+    Column("values", "binary", "all numbers, sample after sample, the last dimension of the shape fastest"),
+)
+"""One row per trial: the first generated samples of its last evaluation before it ended or diverged."""
+
+TABLES = {"plan": PLAN, "trials": IDENTITY + OUTCOME, "history": HISTORY, "samples": SAMPLES}
 """Table name to its fixed columns; `trials` and `history` are followed by metric columns."""

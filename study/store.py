@@ -36,13 +36,19 @@ PART_FORMAT: dict[str, dict[str, Any]] = {
     "trials": {"compression": "none", "use_dictionary": False, "write_statistics": False, "store_schema": False},
     "plan": {"compression": "zstd"},
     "history": {"compression": "zstd", "write_statistics": False},
+    "samples": {"compression": "zstd", "use_dictionary": False, "write_statistics": False},
 }
 """How each table's parts are encoded."""
 
 
+def arrow_type(name: str) -> pa.DataType:
+    """The Arrow type of a column's type name in the schema."""
+    return pa.list_(pa.int32()) if name == "list<int32>" else pa.type_for_alias(name)
+
+
 def arrow_schema(table: str, metrics: Sequence[str] = ()) -> pa.Schema:
     """The Arrow schema of a table, with the sweep's metric columns at the end."""
-    fields = [pa.field(c.name, pa.type_for_alias(c.type)) for c in TABLES[table]]
+    fields = [pa.field(c.name, arrow_type(c.type)) for c in TABLES[table]]
     fields += [pa.field(name, pa.float64()) for name in metrics]
     return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
 
@@ -196,8 +202,8 @@ class RunDirectory:
             except OSError:
                 continue
 
-    def _tables(self, table: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        """The tables of `readable_parts`, all at once: read side by side, in order."""
+    def _tables(self, table: str, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[pa.Table]:
+        """The tables of those parts that can be read, all at once: read side by side, in order."""
 
         def read(part: str) -> pa.Table | None:
             try:
@@ -206,7 +212,7 @@ class RunDirectory:
                 return None
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from (found for found in pool.map(read, self.parts(table)) if found is not None)
+            yield from (found for found in pool.map(read, parts) if found is not None)
 
     def broken_parts(self, table: str) -> list[str]:
         """Parts that are not whole Parquet files."""
@@ -218,9 +224,11 @@ class RunDirectory:
                 broken.append(part)
         return broken
 
-    def read_table(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A whole table, its parts joined; an empty table with the fixed columns if there are none."""
-        tables = list(self._tables(table, columns))
+    def read_table(
+        self, table: str, columns: Sequence[str] | None = None, *, parts: Sequence[str] | None = None
+    ) -> pa.Table:
+        """A whole table, or some parts of it, joined; an empty table with the fixed columns if there are none."""
+        tables = list(self._tables(table, columns, self.parts(table) if parts is None else parts))
         if not tables:
             empty = arrow_schema(table).empty_table()
             return empty.select(list(columns)) if columns else empty

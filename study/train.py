@@ -29,6 +29,7 @@ from study.networks.base import Network, flatten, split
 from study.optimisers import OPTIMISERS
 from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform
+from study.samples import Kept, keep
 from study.step import (
     MEASURED,
     SHARED,
@@ -66,12 +67,14 @@ class PackState:
         step: Generator steps done.
         evaluations: Evaluations done.
         seconds: Wall seconds spent.
+        kept: Generated samples of each trial, where some are kept.
     """
 
     tensors: Tensors
     step: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     seconds: float = 0.0
+    kept: Kept | None = None
 
 
 @cache
@@ -102,6 +105,7 @@ def train(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     state: PackState | None = None,
+    samples: int = 0,
     after_evaluation: Callable[[PackState], None] = lambda _: None,
 ) -> PackState:
     """Train a pack to the end of its budget.
@@ -112,6 +116,7 @@ def train(
         device: "cpu" or "cuda".
         dtype: Arithmetic of the training step.
         state: Where to go on from; None starts afresh.
+        samples: Generated samples of each trial's last evaluation to keep in the state. Does not change any result.
         after_evaluation: Called with the state after each evaluation.
 
     Returns:
@@ -129,6 +134,7 @@ def train(
     program = program_of(replace(game, n_critic=1), capacity, device, dtype)
     total = trials[0].generator_steps
     before = state.seconds
+    made: list[Tensor] = []
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
             draws = draw(game, keys, block, dtype=dtype, total=total, labelled=constants["labelled"])
@@ -148,10 +154,12 @@ def train(
                     tensors |= program.generator(tensors)
             state.tensors = {name: tensors[name] for name in state.tensors}
         state.step = stop
-        state.evaluations.append(measure(game, state, keys))
+        state.evaluations.append(measure(game, state, keys, look=made.append))
+        ended = [outcome.diverged_step is not None for outcome in outcomes(state, trials)]
+        state.kept = keep(state.kept, made.pop()[: len(trials), :samples], ended, step=stop)
         state.seconds = before + time.perf_counter() - started
         after_evaluation(state)
-        if all(outcome.diverged_step for outcome in outcomes(state, trials)):
+        if all(ended):
             break
     return state
 
@@ -280,9 +288,11 @@ def blocks(steps: range, numbers: int, device: str) -> Iterator[range]:
         yield range(first, min(first + size, steps.stop))
 
 
-def measure(game: Game, state: PackState, keys: Tensor) -> Evaluation:
+def measure(
+    game: Game, state: PackState, keys: Tensor, *, look: Callable[[Tensor], None] = lambda _: None
+) -> Evaluation:
     """Measure every slot now: the task's metrics, and what the updates said of themselves."""
-    values = evaluate(game, state.tensors, keys, index=len(state.evaluations))
+    values = evaluate(game, state.tensors, keys, index=len(state.evaluations), look=look)
     values |= {name: state.tensors[name] for name in MEASURED}
     return Evaluation(state.step, {name: value.double().cpu().numpy() for name, value in values.items()})
 

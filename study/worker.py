@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+import tomllib
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,10 +18,11 @@ from study import checkpoint, user_files
 from study.outcome import outcomes
 from study.plan import Pack
 from study.records import Row, history_rows, metric_columns, oom_rows, trial_from_row, trial_rows
-from study.spec import DATA_ROOT
-from study.store import RunDirectory, build_table
+from study.samples import of_each_trial, real_row, sample_rows
+from study.spec import DATA_ROOT, ExecutionTable
+from study.store import SWEEP, RunDirectory, build_table
 from study.train import PackState, train
-from study.trial import Trial
+from study.trial import Trial, digest
 
 CHECKPOINT_ABOVE_SECONDS = 60.0
 """Packs expected to take longer keep a checkpoint."""
@@ -68,13 +70,19 @@ def _train_and_publish(directory: RunDirectory, name: str, device: str) -> Mappi
     sweep = planned[0]["sweep"]
     history: list[Row] = []
     results: list[Row] = []
-    for inner, state in halve_until_it_fits(directory, pack, name=name, device=device):
+    made: list[Row] = []
+    count = of_each_trial(planned[0]["task"], _samples(directory))
+    for inner, state in halve_until_it_fits(directory, pack, name=name, device=device, samples=count):
         if isinstance(state, PackState):
             history += history_rows(state, inner.trials)
+            made += sample_rows(state.kept, inner.trials)
             results += trial_rows(state, inner, sweep=sweep, name=name, capacity=inner.capacity, device=device)
         else:
             results += oom_rows(inner, sweep=sweep, name=name, device=device, reason=state)
     directory.write_part("history", name, build_table("history", history, metrics))
+    if made:
+        _keep_real(directory, planned[0]["task"], count)
+        directory.write_part("samples", name, build_table("samples", made))
     directory.write_part("trials", name, build_table("trials", results, metrics))
     directory.remove(f"progress/{name}.json")
     for file in directory.names("checkpoints"):
@@ -98,12 +106,26 @@ def _plan(root: str, _parts: tuple[str, ...]) -> tuple[dict[str, list[dict[str, 
     return by_pack, metric_columns(tasks)
 
 
+def _samples(directory: RunDirectory) -> int:
+    """What the run's sweep file says of samples."""
+    content = tomllib.loads((directory.read(SWEEP) or b"").decode())
+    return ExecutionTable.model_validate(content.get("execution", {})).samples
+
+
+def _keep_real(directory: RunDirectory, task: str, count: int) -> None:
+    """Publish real samples of a task, to look at beside generated ones; whoever is first, they are the same."""
+    part = f"real-{digest([task])}"
+    if directory.read(f"samples/{part}.parquet") is None:
+        directory.write_part("samples", part, build_table("samples", [real_row(task, count)]))
+
+
 def halve_until_it_fits(
-    directory: RunDirectory, pack: Pack, *, name: str, device: str
+    directory: RunDirectory, pack: Pack, *, name: str, device: str, samples: int = 0
 ) -> list[tuple[Pack, PackState | str]]:
     """Train a pack; if it runs out of memory, its halves; at capacity 1, give the reason instead of a state."""
     try:
-        return [(pack, _train(directory, pack.trials, pack.capacity, name=name, device=device))]
+        state = _train(directory, pack.trials, pack.capacity, name=name, device=device, samples=samples)
+        return [(pack, state)]
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -114,7 +136,11 @@ def halve_until_it_fits(
         return [(pack, reason)]
     half = pack.capacity // 2
     halves = [Pack(pack.trials[i : i + half], half) for i in range(0, len(pack.trials), half)]
-    return [part for inner in halves for part in halve_until_it_fits(directory, inner, name=name, device=device)]
+    return [
+        part
+        for inner in halves
+        for part in halve_until_it_fits(directory, inner, name=name, device=device, samples=samples)
+    ]
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -123,7 +149,9 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
-def _train(directory: RunDirectory, trials: Sequence[Trial], capacity: int, *, name: str, device: str) -> PackState:
+def _train(
+    directory: RunDirectory, trials: Sequence[Trial], capacity: int, *, name: str, device: str, samples: int
+) -> PackState:
     """Train, showing progress at every evaluation, and checkpointing if it will take long."""
     file = f"checkpoints/{name}-{capacity}-{trials[0].trial_id}.safetensors"
     data = directory.read(file)
@@ -139,7 +167,7 @@ def _train(directory: RunDirectory, trials: Sequence[Trial], capacity: int, *, n
             directory.publish(file, checkpoint.to_bytes(state))
 
     state = checkpoint.from_bytes(data, device=device) if data else None
-    return train(trials, capacity=capacity, device=device, state=state, after_evaluation=after)
+    return train(trials, capacity=capacity, device=device, state=state, samples=samples, after_evaluation=after)
 
 
 def _report(directory: RunDirectory, name: str, trials: int, diverged: int, done: int, total: int) -> None:

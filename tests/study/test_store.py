@@ -12,7 +12,7 @@ import pytest
 
 from study import schema, store
 from study.errors import UserError
-from study.store import RunDirectory, arrow_schema, build_table
+from study.store import RunDirectory, arrow_schema, arrow_type, build_table
 
 HOSTILE = ["with space", 'quote\'s "double"', "new\nline", "ünï-漢字-🙂", "$(touch x);*", "%41 #?&="]
 
@@ -146,7 +146,7 @@ def test_a_part_has_exactly_the_schema_of_its_table(directory, table):
     metrics = () if table == "plan" else ("m1", "m2")
     directory.write_part(table, "p", build_table(table, rows("t"), metrics))
     written = pq.read_schema(f"{directory}/{table}/p.parquet")
-    fixed = [(column.name, pa.type_for_alias(column.type)) for column in schema.TABLES[table]]
+    fixed = [(column.name, arrow_type(column.type)) for column in schema.TABLES[table]]
     assert list(zip(written.names, written.types, strict=True)) == fixed + [(m, pa.float64()) for m in metrics]
     assert written.metadata[b"schema_version"] == str(schema.SCHEMA_VERSION).encode()
 
