@@ -62,8 +62,12 @@ class Sample:
 
     def clusters(self) -> tuple[IntArray, IntArray]:
         """The index of each trial's point, shape (trials,), and each point's replicate, shape (points,)."""
-        keys, index = np.unique(np.stack([self.replicates, self.points]), axis=1, return_inverse=True)
-        return index.reshape(-1).astype(np.int64), keys[0].astype(np.int64)
+        if len(self.points) == 0:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        first = int(self.points.min())
+        span = int(self.points.max()) - first + 1
+        keys, index = np.unique(self.replicates * span + (self.points - first), return_inverse=True)
+        return index.reshape(-1).astype(np.int64), (keys // span).astype(np.int64)
 
 
 def code(status: npt.ArrayLike, primary: npt.ArrayLike) -> FloatArray:
