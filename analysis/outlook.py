@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.intervals import dkw, wilson
+from analysis.power import POWER, Sharpness, pairs_needed, sharpness
 from study.capacity import seconds_of
+from study.errors import UserError
 from study.plan import Pack, draws_architecture
+from study.progress import duration
 from study.spec import Sweep
 
 FILL_WARNING = 0.7
+"""Below this share of filled slots, a plan is worth a remark."""
+
 UNALIASED = 32
 """Sobol points from which no hyperparameter of networks follows one of the most used; see the registry."""
-"""Below this share of filled slots, a plan is worth a remark."""
+
+SHARPER = "for independent points; a Sobol design of 8 or more replicates is usually sharper"
+"""What has to be said with every number of `sharpness`."""
 
 
 def outlook(sweep: Sweep, packs: Sequence[Pack], *, workers: int, device: str) -> dict[str, Any]:
@@ -30,14 +36,14 @@ def outlook(sweep: Sweep, packs: Sequence[Pack], *, workers: int, device: str) -
         JSON data: counts of `trials`, `packs`, `points` (the units of independence), the share of `filled` slots,
         `cells` (trials by task and method), `seconds` expected on the given workers (None for a device without
         measured costs), the half-widths of 95 % intervals to come (`success_half_width` at a success of one half,
-        `profile_half_width`), and `remarks`.
+        `profile_half_width`), what the points can show in all (`sharpness`), and `remarks`.
     """
     trials = [trial for pack in packs for trial in pack.trials]
     points = len({(trial.replicate, trial.point) for trial in trials})
     filled = len(trials) / sum(pack.capacity for pack in packs)
     costs = [seconds_of(pack.trials[0], pack.capacity, device) for pack in packs]
     known = [cost for cost in costs if cost is not None]
-    low, high = wilson(points / 2, points)
+    sharp = sharpness(points)
     cells = Counter((trial.task, trial.label) for trial in trials)
     return {
         "name": sweep.name,
@@ -50,10 +56,102 @@ def outlook(sweep: Sweep, packs: Sequence[Pack], *, workers: int, device: str) -
         "device": device,
         "workers": workers,
         "seconds": max(sum(known) / workers, max(known)) if len(known) == len(costs) else None,
-        "success_half_width": (high - low) / 2,
-        "profile_half_width": dkw(points),
+        "success_half_width": sharp.success[0.5],
+        "profile_half_width": sharp.profile,
+        "sharpness": _sharpness(sharp),
         "remarks": _remarks(sweep, packs, filled, points),
     }
+
+
+def size_lines(found: Mapping[str, Any]) -> list[str]:
+    """The size and cost of a plan in words."""
+    expected = f"about {duration(found['seconds'])}" if found["seconds"] is not None else "not measured for this sweep"
+    return [
+        f"{found['trials']} trials in {found['packs']} packs ({found['filled']:.0%} of slots filled), "
+        f"prior {found['prior']}, {found['points']} points",
+        f"expected time: {expected} on {found['workers']} {found['device']} workers",
+    ]
+
+
+def sharpness_lines(found: Mapping[str, Any]) -> list[str]:
+    """The sharpness of an `outlook` in a few lines."""
+    sharp = found["sharpness"]
+
+    def listed(name: str) -> str:
+        return " / ".join("none" if value is None else f"{value:.2f}" for value in sharp[name].values())
+
+    return [
+        f"95 % intervals to come: success +-{listed('success')} at {' / '.join(sharp['success'])}, "
+        f"whole profile +-{sharp['profile']:.2f}",
+        f"paired differences found with {POWER * 100:.0f} % power: success {listed('success_difference')} at "
+        f"discordance {' / '.join(sharp['success_difference'])}, log-AUC {listed('log_auc_difference')} at "
+        f"standard deviation {' / '.join(sharp['log_auc_difference'])}",
+        f"({SHARPER})",
+    ]
+
+
+def needed(sweep: Sweep, found: Mapping[str, Any], difference: float, discordance: float) -> dict[str, Any]:
+    """The points and trials after which a paired difference of success would be found.
+
+    Args:
+        sweep: The sweep, whose replicates are only taken whole.
+        found: Its `outlook`.
+        difference: Of the success fractions of two methods.
+        discordance: Share of pairs in which exactly one of them succeeds.
+
+    Returns:
+        JSON data: `detect`, `discordance` and `power`; `pairs`, independent points that it takes; `replicates`, None
+        where a design has none; `points` and `trials` of the whole sweep with so many; `enough`, whether it has them;
+        and `seconds` expected, None where costs are not measured.
+
+    Raises:
+        UserError: The discordance is not in (0, 1], or the difference not in (0, discordance].
+    """
+    if not 0 < discordance <= 1:
+        raise UserError(f"--discordance {discordance:g}: a share of pairs, above 0 and at most 1")
+    if not 0 < difference <= discordance:
+        raise UserError(
+            f"--detect {difference:g}: a difference of success fractions is above 0 and at most the share of pairs "
+            f"that differ, --discordance {discordance:g}"
+        )
+    pairs = pairs_needed(difference, discordance=discordance)
+    whole = sweep.design.points if sweep.design.kind in ("sobol", "random") else 1
+    points = -(-pairs // whole) * whole
+    trials = points * found["trials"] // found["points"]
+    return {
+        "detect": difference,
+        "discordance": discordance,
+        "power": POWER,
+        "pairs": pairs,
+        "replicates": points // whole if whole > 1 else None,
+        "points": points,
+        "trials": trials,
+        "enough": found["points"] >= pairs,
+        "seconds": None if found["seconds"] is None else found["seconds"] * trials / found["trials"],
+    }
+
+
+def needed_lines(sweep: Sweep, wanted: Mapping[str, Any]) -> list[str]:
+    """What `needed` found, in words."""
+    replicates = wanted["replicates"]
+    whole = f"in whole replicates {wanted['points']} ({replicates} replicates of {sweep.design.points}), "
+    verdict = "this plan has enough" if wanted["enough"] else "this plan has fewer"
+    return [
+        f"to find a difference of success of {wanted['detect']:g} with {wanted['power'] * 100:.0f} % power at "
+        f"discordance {wanted['discordance']:g}: {wanted['pairs']} points; {whole if replicates else ''}"
+        f"{wanted['trials']} trials; {verdict}",
+        f"({SHARPER})",
+    ]
+
+
+def _sharpness(sharp: Sharpness) -> dict[str, Any]:
+    """As JSON data: numbers that are keys become texts, and what cannot be found is null."""
+    tables = ("success", "success_difference", "log_auc_difference")
+    found: dict[str, Any] = {
+        name: {f"{key:g}": None if value != value else value for key, value in getattr(sharp, name).items()}
+        for name in tables
+    }
+    return found | {"profile": sharp.profile, "power": POWER, "note": SHARPER}
 
 
 def _remarks(sweep: Sweep, packs: Sequence[Pack], filled: float, points: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from analysis.comparisons import Comparison
+from analysis.comparisons import ADAPTIVE, Comparison
 from analysis.intervals import Estimate
 
 NONE = "n/a"
@@ -34,7 +34,7 @@ def number(value: float) -> str:
     """Four significant digits; a failure as the infinity that it ranks as."""
     if math.isnan(value):
         return NONE
-    return "∞" if math.isinf(value) else f"{value:.4g}"
+    return f"{'-' * (value < 0)}∞" if math.isinf(value) else f"{value:.4g}"
 
 
 def p_value(value: float | None) -> str:
@@ -47,8 +47,22 @@ def p_value(value: float | None) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """Both ends in brackets: `[.26, .34]`."""
+    """Both ends in brackets: `[.26, .34]`; where there is no interval, that."""
+    if math.isnan(estimate.low):
+        return "[no interval]"
     return f"[{share(estimate.low)}, {share(estimate.high)}]"
+
+
+def difference(estimate: Estimate) -> str:
+    """A difference with its interval and what that was taken over: `+.30 [.26, .34] (t over 8 replicates)`."""
+    return f"{ends(estimate)} ({estimate.method})"
+
+
+def ends(estimate: Estimate) -> str:
+    """A difference with its interval where it has one: `+.30 [.26, .34]`."""
+    if math.isnan(estimate.low):
+        return signed(estimate.value)
+    return f"{signed(estimate.value)} {interval(estimate)}"
 
 
 def sentence(comparison: Comparison) -> str:
@@ -56,9 +70,9 @@ def sentence(comparison: Comparison) -> str:
     auc, success = comparison.log_auc_difference, comparison.success_difference
     tally = comparison.record
     parts = [
-        f"log-AUC {_versus(comparison.log_auc)}, paired difference {_difference(auc)}",
+        f"log-AUC {_versus(comparison.log_auc)}, paired difference {difference(auc)}",
         f"success ({comparison.metric} <= {comparison.threshold:.4g}) {_versus(comparison.success)}, "
-        f"difference {_difference(success)}",
+        f"difference {difference(success)}",
         f"failures {percent(comparison.failures[0])} vs {percent(comparison.failures[1])}",
         f"win/both failed/tie/loss {tally.win}/{tally.both_failed}/{tally.tie}/{tally.loss}",
         _decision(comparison),
@@ -72,15 +86,17 @@ def _versus(pair: tuple[float, float]) -> str:
     return f"{share(pair[0])} vs {share(pair[1])}"
 
 
-def _difference(estimate: Estimate) -> str:
-    return f"{signed(estimate.value)} {interval(estimate)} ({estimate.method})"
-
-
 def _decision(comparison: Comparison) -> str:
+    if comparison.verdict == ADAPTIVE:
+        return f"{ADAPTIVE}, as configurations that a search chose are no draws from the prior"
     if comparison.p_adjusted is not None:
         return f"Holm {p_value(comparison.p_adjusted)}"
     if comparison.confirmatory:
         return f"{comparison.verdict}, no p"
+    if comparison.p_discovery is not None:
+        return f"exploratory, Benjamini-Hochberg {p_value(comparison.p_discovery)}"
+    if comparison.missing or comparison.stopped:
+        return "exploratory, unfinished, no p"
     return f"exploratory, unadjusted {p_value(comparison.log_auc_difference.p_value)}"
 
 

@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import comparisons
-from analysis.comparisons import compare, compare_all, compare_task, table
-from analysis.pairing import Record
+from analysis import budgets, comparisons
+from analysis.comparisons import (
+    compare,
+    compare_all,
+    compare_pair,
+    compare_task,
+    declared_pairs,
+    shown_pairs,
+    table,
+)
+from analysis.outcomes import sample
+from analysis.pairing import FourWay, Record, benjamini_hochberg, mcnemar
 
 INF = np.inf
 FACTS = {"threshold": 50.0, "anchor_low": 10.0, "anchor_high": 1000.0}
@@ -30,12 +39,16 @@ def test_the_reference_arms(arms, ended):
     assert found.success == pytest.approx((0.5, 0.3))
     assert found.failures == pytest.approx((0.3, 0.5))
     assert found.success_difference.value == pytest.approx(0.2)
-    assert found.improvement.value == pytest.approx(0.65)
+    assert found.poi_paired.value == pytest.approx(0.65)
+    assert found.poi_pop.value == pytest.approx(0.605)
     assert found.record == Record(win=5, both_failed=3, tie=0, loss=2)
+    assert found.finished == FourWay(both=5, only_first=2, only_second=0, neither=3)
+    assert found.reached == FourWay(both=3, only_first=2, only_second=0, neither=5)
     assert found.mcnemar == pytest.approx(0.5)  # two discordant pairs, both for the first: 2 * (1/2)^2
     gaps = [score(a) - score(b) for a, b in zip(arms["A"], arms["B"], strict=True)]
     assert found.log_auc_difference.value == pytest.approx(np.mean(gaps))
-    error = np.std(gaps, ddof=1) / math.sqrt(10)
+    assert found.spread == pytest.approx(np.std(gaps, ddof=1))
+    error = found.spread / math.sqrt(10)
     assert found.log_auc_difference.high == pytest.approx(np.mean(gaps) + 2.262157 * error, abs=1e-6)  # t(.975, 9)
     assert found.log_auc_difference.method == "t over 10 points"
 
@@ -45,6 +58,20 @@ def test_a_difference_is_the_difference_of_its_sides(build):
     for found in compare_all(results):
         assert found.log_auc_difference.value == pytest.approx(found.log_auc[0] - found.log_auc[1])
         assert found.success_difference.value == pytest.approx(found.success[0] - found.success[1])
+
+
+def test_the_best_of_a_few_is_that_of_each_method(build):
+    results = build(points=32)
+    found = one(results, "ns", "ns+gp1")
+    assert [item.size for item in found.best] == [1, 5, 25]
+    assert (found.best[0].first, found.best[0].second) == pytest.approx(found.log_auc)
+    assert found.best[0].difference.low == pytest.approx(found.log_auc_difference.low)
+    outcomes, facts = results.outcomes(TASK), results.facts(TASK)
+    for item in found.best:
+        for side, name in ((item.first, "ns"), (item.second, "ns+gp1")):
+            trials = sample(outcomes[outcomes["method"] == name])
+            alone = budgets.best_score(trials, item.size, facts=facts, rng=np.random.default_rng(0))
+            assert side == pytest.approx(alone.value)
 
 
 def test_mcnemar_is_silent_when_points_hold_several_trials(build):
@@ -94,7 +121,7 @@ def test_a_failure_never_helps_its_arm(ended, rows, where):
     before = one(ended({"a": a, "b": b}, facts=FACTS, replicates=1, points=4))
     a[where] = INF
     after = one(ended({"a": a, "b": b}, facts=FACTS, replicates=1, points=4))
-    for name in ("log_auc_difference", "success_difference", "improvement"):
+    for name in ("log_auc_difference", "success_difference", "poi_paired", "poi_pop"):
         assert getattr(after, name).value <= getattr(before, name).value + 1e-12
 
 
@@ -202,6 +229,127 @@ def test_all_missing_compares_without_numbers(build):
         assert found.bounds == (-1.0, 1.0)
         assert found.verdict == ("interim" if found.confirmatory else None)
         assert found.mcnemar is None or found.pairs == 0
+
+
+def test_a_pair_and_its_reverse_are_one(ended):
+    pairs = [("good", "bad"), ("bad", "good"), ("good", "also")]
+    found = judged(ended, confirmatory=pairs)
+    assert [(c.first, c.second) for c in found if c.confirmatory] == [("good", "bad"), ("good", "also")]
+    assert found[0].p_adjusted == pytest.approx(2 * found[0].log_auc_difference.p_value)
+
+
+def test_exploratory_pairs_hold_the_share_of_false_discoveries(build):
+    found = compare_all(build(confirmatory=()))
+    raw = [c.log_auc_difference.p_value for c in found]
+    np.testing.assert_allclose([c.p_discovery for c in found], benjamini_hochberg(raw))
+    declared, *others = compare_all(build())
+    assert declared.p_discovery is None
+    assert [c.p_adjusted for c in others] == [None, None]
+    np.testing.assert_allclose(
+        [c.p_discovery for c in others], benjamini_hochberg([c.log_auc_difference.p_value for c in others])
+    )
+
+
+def test_an_unfinished_exploratory_pair_has_no_p(ended):
+    endings = {**STEADY, "bad": [*STEADY["bad"][:15], None]}
+    found = {(c.first, c.second): c.p_discovery for c in judged(ended, endings)}
+    assert found["good", "bad"] is None
+    assert found["good", "also"] is not None
+
+
+def test_a_pair_asked_for_is_judged_in_its_family_whatever_its_order(ended):
+    results = ended(STEADY, facts=FACTS, replicates=1, points=16, confirmatory=[("good", "bad"), ("good", "also")])
+    here, there = compare_pair(results, TASK, "good", "bad"), compare_pair(results, TASK, "bad", "good")
+    assert here == compare_task(results, TASK)[0]
+    assert (there.first, there.second, there.confirmatory) == ("bad", "good", True)
+    assert (there.p_adjusted, there.verdict, there.setting) == (here.p_adjusted, here.verdict, here.setting)
+    assert there.log_auc_difference.value == pytest.approx(-here.log_auc_difference.value)
+    assert compare_pair(results, TASK, "bad", "also").verdict is None
+
+
+def test_pairs_that_a_figure_shows(build):
+    assert shown_pairs(build(), TASK) == declared_pairs(build(), TASK) == [("ns+gp1", "wgan+gp1")]
+    many = build(methods=tuple("abcdefghij"), confirmatory=(), replicates=1, points=1)
+    assert shown_pairs(many, TASK) == [("a", other) for other in "bcdefg"]
+    assert shown_pairs(build(methods=("a",), confirmatory=()), TASK) == []
+
+
+# ---- adaptive sweeps
+
+
+def searched(results):
+    return dataclasses.replace(results, plan=results.plan.assign(sampler="tpe"))
+
+
+def test_nothing_is_claimed_of_an_adaptive_sweep(build):
+    results = searched(build())
+    for found in (*compare_all(results), compare_pair(results, TASK, "ns", "ns+gp1")):
+        assert found.verdict == "adaptive: no claim"
+        p_values = (found.p_adjusted, found.p_discovery, found.mcnemar, found.log_auc_difference.p_value)
+        assert (*p_values, found.success_difference.p_value) == (None,) * 5
+    rows = table(compare_all(results))
+    assert rows[[name for name in rows.columns if name.startswith("p_") or name.endswith("_p")]].isna().all(axis=None)
+
+
+def test_an_adaptive_sweep_whose_methods_share_nothing_is_described(build):
+    """Each method has its own search, and so its own configurations."""
+    results = searched(build())
+    own = results.plan["method"] + results.plan["config"]
+    found = compare_all(dataclasses.replace(results, plan=results.plan.assign(config=own)))
+    assert [(c.first, c.second, c.pairs, c.verdict) for c in found] == [("ns+gp1", "wgan+gp1", 0, "adaptive: no claim")]
+
+
+# ---- published counts
+
+GULRAJANI = {
+    # Inception score of 200 architectures: only GAN, only WGAN-GP, both and neither above it (Gulrajani et al. 2017)
+    1.0: (0, 8, 192, 0),
+    2.0: (0, 60, 140, 0),
+    3.0: (1, 88, 110, 1),
+    4.0: (1, 126, 67, 6),
+    5.0: (0, 147, 42, 11),
+    6.0: (0, 145, 21, 34),
+    7.0: (1, 104, 5, 90),
+    8.0: (1, 34, 0, 165),
+    9.0: (0, 0, 0, 200),
+}
+
+
+def published(ended, counts, threshold):
+    """The counts as results: 10 less the score is the metric, so that lower is better; above the score is below it."""
+    only_first, only_second, both, neither = counts
+    good, bad = 9.9 - threshold, 10.1 - threshold
+    gan = [good] * only_first + [bad] * only_second + [good] * both + [bad] * neither
+    wgan = [bad] * only_first + [good] * only_second + [good] * both + [bad] * neither
+    facts = {"threshold": 10.0 - threshold, "anchor_low": 0.5, "anchor_high": 10.0}
+    return ended({"gan": gan, "wgan+gp1": wgan}, facts=facts, replicates=1, points=200)
+
+
+@pytest.mark.parametrize(("threshold", "counts"), GULRAJANI.items())
+def test_published_architectures(ended, threshold, counts):
+    only_first, only_second, both, neither = counts
+    found = one(published(ended, counts, threshold), "gan", "wgan+gp1")
+    assert found.reached == FourWay(both, only_first, only_second, neither)
+    assert found.success == pytest.approx(((both + only_first) / 200, (both + only_second) / 200))
+    assert found.success_difference.value == pytest.approx((only_first - only_second) / 200)
+    assert found.mcnemar == mcnemar(only_first, only_second)
+
+
+@pytest.mark.parametrize(("threshold", "p_value"), [(3.0, 2.9e-25), (8.0, 2.1e-9)])
+def test_published_p_values(ended, threshold, p_value):
+    found = one(published(ended, GULRAJANI[threshold], threshold), "gan", "wgan+gp1")
+    assert found.mcnemar == pytest.approx(p_value, rel=0.02)
+    assert found.success_difference.high < 0
+
+
+def test_success_against_threshold_of_published_architectures():
+    """Both arms' success falls with the score asked for, and the lead is largest in the middle."""
+    shares = [((both + a) / 200, (both + b) / 200) for a, b, both, _ in GULRAJANI.values()]
+    gan, wgan = zip(*shares, strict=True)
+    assert list(gan) == sorted(gan, reverse=True)
+    assert list(wgan) == sorted(wgan, reverse=True)
+    lead = [b - a for a, b in shares]
+    assert list(GULRAJANI)[int(np.argmax(lead))] == 5.0
 
 
 # ---- the table

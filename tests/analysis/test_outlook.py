@@ -1,9 +1,11 @@
+import json
 import math
 
 import pytest
 
-from analysis.outlook import outlook
+from analysis.outlook import needed, needed_lines, outlook, sharpness_lines
 from study.capacity import CPU_MILLISECONDS
+from study.errors import UserError
 from study.plan import expand
 from study.spec import parse_sweep
 from study.sweep_run import packs_of
@@ -13,6 +15,8 @@ from study.sweep_run import packs_of
 def planned(monkeypatch):
     """A function giving the outlook of a small sweep, where every slot costs 10 ms a step and nothing else."""
     monkeypatch.setitem(CPU_MILLISECONDS, "manifold-d2", (6.0, 6.0, 4.0, 0.0))
+
+    made = {}
 
     def make(design, *, pack=4, workers=2, device="cpu", methods=("ns", "ns+gp1"), task="manifold-d2", **override):
         raw = {
@@ -25,8 +29,10 @@ def planned(monkeypatch):
             "execution": {"pack": pack, "device": "cpu"},
         }
         sweep = parse_sweep(raw, source="tiny.toml")
+        made["sweep"] = sweep
         return outlook(sweep, packs_of(sweep, expand(sweep)), workers=workers, device=device)
 
+    make.made = made
     return make
 
 
@@ -90,3 +96,50 @@ def test_a_large_plan_has_no_remarks(planned):
 def test_few_points_and_few_replicates_are_remarked(planned):
     few = planned({"points": 4, "replicates": 2})["remarks"]
     assert [remark.split(":")[0] for remark in few] == ["fewer than 8 replicates (2)", "8 points are few for a verdict"]
+
+
+def test_what_a_plan_can_show_is_told(planned):
+    found = planned({"points": 16, "replicates": 8})
+    sharp = found["sharpness"]
+    assert sharp["success"]["0.5"] == found["success_half_width"]
+    assert sharp["profile"] == found["profile_half_width"]
+    assert list(sharp["success_difference"]) == ["0.3", "0.4", "0.5"]
+    assert sharp["success_difference"]["0.4"] == pytest.approx(0.1552, abs=1e-4)  # pairs_needed(.1552, .4) is 128
+    text = "\n".join(sharpness_lines(found))
+    assert "success +-0.09 / 0.07 / 0.05 at 0.5 / 0.8 / 0.9, whole profile +-0.12" in text
+    assert "success 0.13 / 0.16 / 0.17 at discordance 0.3 / 0.4 / 0.5" in text
+    assert "Sobol design of 8 or more replicates is usually sharper" in text
+    json.dumps(found, allow_nan=False)
+
+
+def test_what_cannot_be_found_is_said_to_be_none(planned):
+    found = planned({"points": 1})
+    assert found["sharpness"]["success_difference"] == {"0.3": None, "0.4": None, "0.5": None}
+    assert "success none / none / none at" in "\n".join(sharpness_lines(found))
+
+
+def test_what_a_difference_takes_is_rounded_up_to_whole_replicates(planned):
+    """77 points at discordance .4: 5 replicates of 16 are 80; three seeds and two methods, 6 trials a point."""
+    found = planned({"points": 16, "replicates": 2, "seeds": 3})
+    sweep = planned.made["sweep"]
+    wanted = needed(sweep, found, 0.2, 0.4)
+    assert (wanted["pairs"], wanted["points"], wanted["replicates"], wanted["trials"]) == (77, 80, 5, 480)
+    assert wanted["seconds"] == pytest.approx(found["seconds"] * 80 / 32)
+    assert not wanted["enough"]
+    text = "\n".join(needed_lines(sweep, wanted))
+    assert "77 points; in whole replicates 80 (5 replicates of 16), 480 trials; this plan has fewer" in text
+    assert needed(sweep, found, 0.35, 0.4)["enough"]
+
+
+def test_a_grid_has_no_replicates_to_round_to(planned):
+    found = planned({"kind": "grid", "levels": 4})
+    wanted = needed(planned.made["sweep"], found, 0.2, 0.4)
+    assert (wanted["points"], wanted["replicates"]) == (77, None)
+    assert needed_lines(planned.made["sweep"], wanted)[0].endswith("77 points; 154 trials; this plan has fewer")
+
+
+@pytest.mark.parametrize(("difference", "discordance"), [(0.5, 0.4), (0.0, 0.4), (-0.1, 0.4), (0.2, 1.5), (0.2, 0.0)])
+def test_a_difference_that_cannot_be_is_refused(planned, difference, discordance):
+    found = planned({"points": 4})
+    with pytest.raises(UserError, match="--d"):
+        needed(planned.made["sweep"], found, difference, discordance)

@@ -6,7 +6,7 @@ import pytest
 from analysis import words
 from analysis.comparisons import Comparison, compare_all
 from analysis.intervals import Estimate
-from analysis.pairing import Record
+from analysis.pairing import FourWay, Record
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,16 @@ EXAMPLE = Comparison(
     log_auc=(0.66, 0.36),
     log_auc_difference=Estimate(0.30, 0.26, 0.34, 128, "t over 8 replicates", 1e-6),
     bounds=(0.30, 0.30),
+    spread=0.2,
     success=(0.58, 0.19),
     success_difference=Estimate(0.39, 0.31, 0.47, 128, "t over 8 replicates", 1e-5),
     failures=(0.15, 0.38),
+    best=(),
     record=Record(win=107, both_failed=12, tie=0, loss=9),
-    improvement=Estimate(0.88, 0.83, 0.93, 128, "t over 8 replicates"),
+    finished=FourWay(both=75, only_first=34, only_second=5, neither=14),
+    reached=FourWay(both=20, only_first=54, only_second=4, neither=50),
+    poi_paired=Estimate(0.88, 0.83, 0.93, 128, "t over 8 replicates"),
+    poi_pop=Estimate(0.75, 0.70, 0.80, 128, "t over 8 replicates"),
     mcnemar=1e-9,
     p_adjusted=1e-6,
     verdict="ns+gp1 survives more",
@@ -81,6 +86,23 @@ def test_an_exploratory_comparison_says_so():
     text = words.sentence(dataclasses.replace(EXAMPLE, confirmatory=False, p_adjusted=None, verdict=None))
     assert "exploratory, unadjusted p < .001" in text
     assert "Holm" not in text
+    among = dataclasses.replace(EXAMPLE, confirmatory=False, p_adjusted=None, verdict=None, p_discovery=0.02)
+    assert "; exploratory, Benjamini-Hochberg p = .020; " in words.sentence(among)
+    unfinished = dataclasses.replace(among, p_discovery=None, missing=2)
+    assert "; exploratory, unfinished, no p; missing 2" in words.sentence(unfinished)
+
+
+def test_nothing_is_claimed_of_a_search():
+    text = words.sentence(dataclasses.replace(EXAMPLE, p_adjusted=None, verdict="adaptive: no claim"))
+    assert "; adaptive: no claim, as configurations that a search chose are no draws from the prior; " in text
+    assert " p " not in text
+    assert "p <" not in text
+
+
+def test_differences_have_an_interval_where_there_is_one():
+    assert words.ends(Estimate(0.3, 0.26, 0.34, 128, "t")) == "+.30 [.26, .34]"
+    assert words.ends(Estimate(0.3, math.nan, math.nan, 30, "none")) == "+.30"
+    assert words.difference(Estimate(0.3, math.nan, math.nan, 30, "none")) == "+.30 (none)"
 
 
 def test_an_unfinished_comparison_has_bounds_and_no_p():
