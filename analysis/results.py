@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from search_spaces.domains import Domain, When
 from study import schema
+from study.claims import Registered
 
 PLAN_COLUMNS = (
     *("trial_id", "task", "method", "config", "point", "replicate", "seed", "n_critic", "sampler"),
@@ -45,6 +50,25 @@ class TaskFacts:
             raise ValueError(f"the success threshold must be finite, got {self.threshold}")
 
 
+DESIGNS = ("sobol", "random", "grid", "table")
+"""How configurations are chosen before any result exists; every other sampler looked at results."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A generator of known quality, measured before the sweep: one of a task's controls.
+
+    Attributes:
+        name: What stands in for the generator.
+        value: The primary metric's value.
+        must: "pass" or "fail" the threshold; None where either is acceptable.
+    """
+
+    name: str
+    value: float
+    must: str | None
+
+
 @dataclass(frozen=True)
 class Results:
     """A sweep's plan and its trials.
@@ -56,6 +80,12 @@ class Results:
         confirmatory: Pairs of methods whose comparison was declared before the sweep ran.
         notice: What a reader must know before any number, or None.
         prior: Name of the prior that the configurations were drawn from, or None.
+        domains: The prior: hyperparameter, in the words of the sweep file, to its domain.
+        references: Task to its controls.
+        claims: What the sweep states, with when it was first stated.
+        read_history: Reads some columns of the history, all for None; None where there is none. Use `history`.
+        read_samples: Reads the generated samples of some trials, with the real ones of every task; None where there are
+            none. Use `samples`.
     """
 
     name: str
@@ -64,6 +94,11 @@ class Results:
     confirmatory: tuple[tuple[str, str], ...]
     notice: str | None
     prior: str | None = None
+    domains: Mapping[str, Domain | When] = field(default_factory=dict)
+    references: Mapping[str, tuple[Reference, ...]] = field(default_factory=dict)
+    claims: tuple[Registered, ...] = ()
+    read_history: Callable[[tuple[str, ...] | None], pd.DataFrame] | None = None
+    read_samples: Callable[[tuple[str, ...]], pd.DataFrame] | None = None
 
     def __post_init__(self) -> None:
         """Refuse tables whose numbers could not be trusted.
@@ -82,15 +117,56 @@ class Results:
             if pair[0] == pair[1] or not set(pair) <= set(self.methods):
                 raise ValueError(f"confirmatory pair {pair} needs two planned methods; planned: {list(self.methods)}")
 
-    @property
+    @cached_property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks, in plan order."""
         return tuple(str(name) for name in self.plan["task"].unique())
 
-    @property
+    @cached_property
     def methods(self) -> tuple[str, ...]:
         """Names of all methods, in plan order."""
         return tuple(str(name) for name in self.plan["method"].unique())
+
+    @cached_property
+    def adaptive(self) -> str | None:
+        """Name of a sampler that looked at results while it chose configurations; None where none did.
+
+        Such configurations are no draws from a prior: fractions of them say nothing of how much of it survives.
+        """
+        strange = [str(name) for name in self.plan["sampler"].unique() if name not in DESIGNS]
+        return strange[0] if strange else None
+
+    @cached_property
+    def memory(self) -> dict[Hashable, Any]:
+        """For what is computed from these results more than once and never changed: a key to it."""
+        return {}
+
+    def history(self, *columns: str) -> pd.DataFrame:
+        """One row per trial and evaluation, columns of `schema.HISTORY` and metrics; read when it is asked for.
+
+        Args:
+            columns: The columns to read, all without any; nothing else is read from disk.
+
+        Returns:
+            A fresh frame, which may be changed; an empty one where no history was kept.
+        """
+        if self.read_history is None:
+            return pd.DataFrame(columns=list(columns) or [column.name for column in schema.HISTORY])
+        return self.read_history(columns or None).copy()
+
+    def samples(self, *trial_ids: str) -> pd.DataFrame:
+        """The generated samples that were kept of some trials, and real ones of every task.
+
+        Args:
+            trial_ids: The trials; only what is written with theirs is read from disk.
+
+        Returns:
+            Columns of `schema.SAMPLES`, where `values` holds float32 arrays of shape (count, *shape). A trial without
+            samples has no row; rows of real samples have no trial_id. An empty frame where no samples were kept.
+        """
+        if self.read_samples is None:
+            return pd.DataFrame(columns=[column.name for column in schema.SAMPLES])
+        return self.read_samples(trial_ids)
 
     def methods_of(self, task: str) -> tuple[str, ...]:
         """Names of the methods planned on a task, in plan order."""

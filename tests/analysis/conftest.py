@@ -156,3 +156,35 @@ def ended(build):
         return Results(base.name, plan, trials[exists], tuple(confirmatory), None)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def with_history():
+    """A function giving `Results` a history: {trial_id: values at evaluations `steps` apart}, its rows in no order.
+
+    The column `other` has the negative of each value.
+    """
+
+    def make(results: Results, histories, *, steps=100, critic=1, trials=None) -> Results:
+        tasks = dict(results.plan[["trial_id", "task"]].itertuples(index=False))
+        rows = [
+            (trial_id, tasks[trial_id], index, steps * (index + 1), steps * critic * (index + 1), value, -value)
+            for trial_id, values in histories.items()
+            for index, value in enumerate(values)
+        ]
+        columns = ["trial_id", "task", "evaluation", "generator_steps", "discriminator_steps", "primary", "other"]
+        frame = pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=1, ignore_index=True)
+        for norm in ("grad_norm_g", "grad_norm_d"):
+            frame[norm] = frame["primary"].abs()
+        trials = results.trials if trials is None else trials
+        return Results(
+            results.name,
+            results.plan,
+            trials,
+            results.confirmatory,
+            None,
+            domains=results.domains,
+            read_history=lambda names: frame[list(names)] if names else frame,
+        )
+
+    return make
