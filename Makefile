@@ -34,7 +34,7 @@ lint: setup
 	$(BIN)/mypy
 
 # make bench runs all; make bench methods runs that one
-BENCHMARKS := engine methods results memory sweep calibration
+BENCHMARKS := engine methods results memory sweep calibration analysis
 bench: setup
 	$(BIN)/python -m benchmarks $(filter $(BENCHMARKS),$(MAKECMDGOALS))
 ifneq (,$(filter bench,$(MAKECMDGOALS)))

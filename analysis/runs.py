@@ -1,15 +1,86 @@
-"""From a run directory to `Results`: the one place where analysis meets files."""
+"""From run directories to `Results` and `Runs`: the one place where analysis meets files."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.results import Results
+from analysis.imported import stored
+from analysis.results import Reference, Results
+from search_spaces.domains import Domain, When
+from study.claims import registered
 from study.errors import UserError
+from study.samples import decoded
 from study.spec import Sweep, parse_sweep
-from study.store import SWEEP, RunDirectory
+from study.store import MANIFEST, SWEEP, RunDirectory
+
+if TYPE_CHECKING:
+    from analysis.collection import Runs
+
+
+def load(*patterns: str | Path) -> Runs:
+    """Load runs to work with them in Python.
+
+    Args:
+        patterns: Run directories by path or URI, or patterns of them such as "runs/*". What a pattern matches and is
+            no run directory is left out; a directory that is named has to be one.
+
+    Raises:
+        UserError: If nothing matches, something named is no run directory, or a run's tables cannot be trusted.
+    """
+    from analysis.collection import Runs  # the statistics take as long to import as a small run to load
+
+    if not patterns:
+        raise UserError("load() needs a run directory, or a pattern such as 'runs/*'")
+    found = {found.root: found for pattern in patterns for found in _matches(str(pattern))}
+    names = [root.rstrip("/").rpartition("/")[2] for root in found]
+    counts = Counter(names)
+    return Runs(
+        {
+            name if counts[name] == 1 else root: load_results(directory)
+            for name, (root, directory) in zip(names, found.items(), strict=True)
+        }
+    )
+
+
+def _matches(pattern: str) -> list[RunDirectory]:
+    """The run directories that a pattern stands for, in the order of their names."""
+    if not any(sign in pattern for sign in "*?[") or ("://" not in pattern and Path(pattern).expanduser().exists()):
+        return [RunDirectory(pattern if "://" in pattern else Path(pattern).expanduser())]
+    found = [RunDirectory(root) for root in _candidates(pattern)]
+    if not found:
+        runs = sorted(str(path.parent) for path in Path("runs").glob(f"*/{SWEEP}"))
+        raise UserError(f"no run directory matches {pattern!r}: in runs/ there {_are(runs)}")
+    return found
+
+
+def _candidates(pattern: str) -> Iterator[str]:
+    """The folders that a pattern matches and that hold a sweep; beyond the local disk only a last name is a pattern."""
+    if "://" not in pattern:
+        path = Path(pattern).expanduser()
+        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        yield from (str(folder) for folder in sorted(found) if (folder / SWEEP).is_file())
+        return
+    parent, _, last = pattern.rstrip("/").rpartition("/")
+    above = RunDirectory(parent)
+    for name in above.names():
+        with contextlib.suppress(OSError):  # a file has nothing below it
+            if fnmatch(name, last) and above.read(f"{name}/{SWEEP}") is not None:
+                yield f"{parent}/{name}"
+
+
+def _are(names: list[str]) -> str:
+    if not names:
+        return "is none"
+    return f"{'is' if len(names) == 1 else 'are'} {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
 
 
 def load_sweep(directory: RunDirectory) -> Sweep:
@@ -30,12 +101,15 @@ def load_sweep(directory: RunDirectory) -> Sweep:
         raise UserError(f"{directory}/{SWEEP} is not TOML: {error}") from None
 
 
-def load(directory: RunDirectory) -> Results:
-    """Read a run's plan and trials.
+def load_results(directory: RunDirectory) -> Results:
+    """Read a run's plan and trials; its history is read when it is asked for.
 
     Raises:
         UserError: If it is not a run directory, or its tables were written by a newer version or contradict themselves.
     """
+    said = stored.note(directory)
+    if said is not None:
+        return stored.results(directory, said, _history_reader(directory))
     sweep = load_sweep(directory)
     try:
         return Results(
@@ -45,11 +119,50 @@ def load(directory: RunDirectory) -> Results:
             confirmatory=sweep.confirmatory,
             notice=sweep.notice,
             prior=sweep.space.title,
+            domains=_domains(sweep),
+            references=_references(directory),
+            claims=registered((directory.read_json(MANIFEST) or {}).get("claims", []), sweep.stated),
+            read_history=_history_reader(directory),
+            read_samples=_samples_reader(directory),
         )
     except ValueError as error:
         raise UserError(f"the tables of {directory} cannot be trusted: {error}") from None
 
 
-def _frame(directory: RunDirectory, table: str) -> pd.DataFrame:
-    frame: pd.DataFrame = directory.read_table(table).to_pandas()
+def _domains(sweep: Sweep) -> dict[str, Domain | When]:
+    return dict(sweep.space.domains)
+
+
+def _references(directory: RunDirectory) -> dict[str, tuple[Reference, ...]]:
+    """What the run's tasks said of generators of known quality when they were planned."""
+    tasks = (directory.read_json(MANIFEST) or {}).get("controls", {})
+    return {
+        task: tuple(Reference(str(item["name"]), float(item["value"]), item["must"]) for item in controls)
+        for task, controls in tasks.items()
+    }
+
+
+def _history_reader(directory: RunDirectory) -> Callable[[tuple[str, ...] | None], pd.DataFrame]:
+    @functools.cache
+    def read(columns: tuple[str, ...] | None) -> pd.DataFrame:
+        return _frame(directory, "history", columns)
+
+    return read
+
+
+def _samples_reader(directory: RunDirectory) -> Callable[[tuple[str, ...]], pd.DataFrame]:
+    def read(trial_ids: tuple[str, ...]) -> pd.DataFrame:
+        planned = directory.read_table("plan", ["trial_id", "pack"]).to_pandas()
+        packs = set(planned.loc[planned["trial_id"].isin(trial_ids), "pack"])
+        real = {part for part in directory.parts("samples") if part.startswith("real-")}
+        found: pd.DataFrame = directory.read_table("samples", parts=sorted(packs | real)).to_pandas()
+        found = found[found["trial_id"].isna() | found["trial_id"].isin(trial_ids)].reset_index(drop=True)
+        rows = found[["values", "encoding", "count", "shape"]].itertuples(index=False)
+        return found.assign(values=pd.Series([decoded(*row) for row in rows], index=found.index, dtype=object))
+
+    return read
+
+
+def _frame(directory: RunDirectory, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    frame: pd.DataFrame = directory.read_table(table, columns).to_pandas()
     return frame

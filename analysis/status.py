@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import load
+from analysis.runs import load_results
 from analysis.summary import summary
 from study.lease import holder
 from study.schema import Status
@@ -26,7 +26,7 @@ def status(directory: RunDirectory) -> dict[str, Any]:
     Raises:
         UserError: If it is not a run directory.
     """
-    results = load(directory)
+    results = load_results(directory)
     driver = holder(directory)
     open_trials = results.plan[~results.plan["trial_id"].isin(results.trials["trial_id"])]
     states = pack_states(directory, driven=driver is not None)

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from benchmarks import calibration, engine, memory, methods, results, sweep
+from benchmarks import analysis, calibration, engine, memory, methods, results, sweep
 from benchmarks.record import write
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "memory": memory.run,
     "sweep": sweep.run,
     "calibration": calibration.run,
+    "analysis": analysis.run,
 }
 
 

@@ -93,3 +93,17 @@ def test_a_pack_that_is_tried_again_is_running(planned):
     directory.write_json("attempts/a.json", {"pack": packs["ns"], "outcome": "failed"})
     directory.write_json(f"progress/{packs['ns']}.json", {"pack": packs["ns"]})
     assert pack_states(directory, driven=True) == {packs["ns"]: "running"}
+
+
+def test_a_sweep_of_an_adaptive_sampler_has_no_interval(planned):
+    directory, packs = planned
+    InProcess().run(directory, list(packs.values()))
+    for table, parts in {table: directory.parts(table) for table in ("plan", "trials")}.items():
+        for part in parts:
+            rows = directory.read_part(table, part)
+            place = rows.column_names.index("sampler")
+            directory.write_part(table, part, rows.set_column(place, "sampler", [["tpe"] * len(rows)]))
+    found = status(directory)
+    assert [row["success_low"] for row in found["methods"]] == [None, None]
+    assert all(row["success"] is not None for row in found["methods"])
+    json.dumps(found, allow_nan=False)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis import intervals
-from analysis.summary import COLUMNS, failure_rate, summary
+from analysis.summary import COLUMNS, ESTIMATES, failure_rate, summary
 
 INF = np.inf
 FACTS = {"threshold": 2.0, "anchor_low": 1.0, "anchor_high": 100.0}
@@ -91,3 +91,21 @@ def test_a_single_point(build):
     table = summary(build(replicates=1, points=1))
     assert (table["success_method"] == "Wilson, 1 point").all()
     assert (table["log_auc_method"] == "Hoeffding, 1 point").all()
+
+
+def test_the_median_has_the_interval_of_its_order_statistics(ended):
+    # of 64 values, the ranks 24 and 41 hold the median with 95 % (David and Nagaraja 2003)
+    table = summary(ended({"a": [float(i) for i in range(1, 65)]}, facts=FACTS, replicates=1, points=64))
+    assert table[["median", "median_low", "median_high"]].iloc[0].tolist() == [32.0, 24.0, 41.0]
+    assert table["median_method"].iloc[0] == "order statistics, 64 points"
+
+
+def test_an_adaptive_sweep_has_numbers_without_intervals(build):
+    results = build(keep=80)
+    table = summary(dataclasses.replace(results, plan=results.plan.assign(sampler="tpe")))
+    plain = summary(results)
+    for name in ESTIMATES:
+        pd.testing.assert_series_equal(table[name], plain[name])
+        assert table[[f"{name}_low", f"{name}_high"]].isna().all(axis=None)
+        assert set(table[f"{name}_method"]) == {"no interval: configurations chosen by tpe"}
+    pd.testing.assert_series_equal(table["success_best"], plain["success_best"])
