@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.confirmation import confirmation_of
 from analysis.runs import load_results
 from analysis.summary import summary
 from study.lease import holder
@@ -21,7 +22,8 @@ def status(directory: RunDirectory) -> dict[str, Any]:
 
     Returns:
         JSON data: `name`, `driver` (who runs it now, or None), `planned`, `done`, `coverage` in [0, 1], and `methods`,
-        a row per task and method with COUNTS and the interim `success` with `success_low` and `success_high`.
+        a row per task and method with COUNTS and the interim `success` with `success_low` and `success_high`; `region`,
+        of a sweep that puts a safe region to the test, what it says of it.
 
     Raises:
         UserError: If it is not a run directory.
@@ -37,6 +39,7 @@ def status(directory: RunDirectory) -> dict[str, Any]:
         rows[state] = [int(found.get(key, 0)) for key in zip(rows["task"], rows["method"], strict=True)]
     kept = ["task", "method", *COUNTS, "success", "success_low", "success_high"]
     done = len(results.trials)
+    confirmed = confirmation_of(results)
     return {
         "name": results.name,
         "driver": {key: driver[key] for key in ("host", "pid")} if driver else None,
@@ -44,6 +47,7 @@ def status(directory: RunDirectory) -> dict[str, Any]:
         "done": done,
         "coverage": done / len(results.plan),
         "methods": _json_rows(rows[kept]),
+        "region": confirmed.words if confirmed else None,
     }
 
 

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
+from analysis.intervals import Estimate
 from analysis.results import Results
 from analysis.summary import summary
-from analysis.words import share
+from analysis.words import interval, share
 
 ROW = 0.27
 """Height of a method's row, inches."""
@@ -74,7 +75,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
         if value == value:
             axis.plot([low, high], [height, height], color=style.colour(order), linewidth=2.2, zorder=2)
             axis.plot(value, height, marker=style.marker(order), color=style.colour(order), markersize=6.5, zorder=3)
-            note = f"{share(value)} [{share(low)}, {share(high)}]"
+            note = f"{share(value)} {interval(Estimate(value, low, high, 0, ''))}"
             axis.text(1.03, height, note, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     if numbers["value"].isna().all():
         style.empty(axis)

@@ -176,7 +176,7 @@ def _places(results: Results, task: str, sides: list[Axis]) -> pd.DataFrame:
     rows = results.outcomes(task)
     for name, side in zip("xy", sides, strict=True):
         words = bool(side.levels) and isinstance(side.levels[0], str)
-        found[name] = side.scaled(rows[side.name]) if words else rows[side.name]
+        found[name] = side.scaled(side.of(rows)) if words else side.of(rows)
         key = f" ({', '.join(f'{i}: {level}' for i, level in enumerate(side.levels))})" if words else ""
         ends = (0.0, float(len(side.levels) - 1)) if words else (side.low, side.high)
         about: dict[str, Any] = {"label": side.word + key, "log": side.log, "low": ends[0], "high": ends[1]}

@@ -1,0 +1,254 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import intervals
+from analysis.outcomes import Sample, point_means
+from analysis.reweighting import Weighted, bounded_mean, difference, importance, proportion, weighted
+from search_spaces.domains import Choice, Cross, Fixed, LogUniform, Published, Uniform, When
+from study.errors import UserError
+from tests.analysis.drawn import adaptive, drawn
+
+CROSSED = {"space": {"preset": "lucic_wide"}}
+
+
+def points(n, replicates=1):
+    return Sample(np.zeros(n), np.repeat(np.arange(replicates), n // replicates), np.arange(n))
+
+
+def weights_of(target, method="ns", **changes):
+    results = drawn(**changes)
+    rows = results.plan[results.plan["method"] == method].reset_index(drop=True)
+    return importance(results, rows, target), rows
+
+
+# ---- weights
+
+
+def test_a_part_of_a_range_weighs_what_it_is_a_part_of():
+    """One of three decades: density 3 times as high inside, 0 outside."""
+    weights, rows = weights_of({"lr": LogUniform(1e-4, 1e-3)})
+    inside = rows["lr_g"].between(1e-4, 1e-3)
+    np.testing.assert_allclose(weights, np.where(inside, 3.0, 0.0))
+
+
+def test_another_density_on_the_same_range():
+    """1 / (d - c) under the target over 1 / (x ln(b / a)) under the prior."""
+    weights, rows = weights_of({"lr": Uniform(1e-5, 1e-2)})
+    np.testing.assert_allclose(weights, rows["lr_g"] * math.log(1e3) / (1e-2 - 1e-5))
+
+
+def test_several_hyperparameters_multiply():
+    weights, rows = weights_of({"lr": LogUniform(1e-4, 1e-2), "beta1": Uniform(0.0, 0.4)})
+    inside = (rows["lr_g"] >= 1e-4) & (rows["beta1"] <= 0.4)
+    np.testing.assert_allclose(weights, np.where(inside, 1.5 * 2.0, 0.0))
+
+
+def test_choices_weigh_by_their_number():
+    space = {"override": {"lr": 1e-3, "beta1": {"choice": [0.0, 0.3, 0.5]}, "optimiser": {"cross": ["adam", "sgd"]}}}
+    weights, rows = weights_of({"beta1": Choice((0.0, 0.5))}, space=space)
+    np.testing.assert_allclose(weights, np.where(rows["beta1"] != 0.3, 1.5, 0.0))
+    weights, rows = weights_of({"optimiser": Fixed("sgd")}, space=space)
+    np.testing.assert_allclose(weights, np.where(rows["optimiser"] == "sgd", 2.0, 0.0))
+
+
+def test_a_dependent_prior_weighs_each_method_by_its_own_part():
+    target = {"penalty_weight": When("penalty", {"gp1": LogUniform(1.0, 10.0)}, LogUniform(0.1, 10.0))}
+    weights, rows = weights_of(target, "ns+gp1", methods=["ns+gp1", "ns+gp0"], **CROSSED)
+    np.testing.assert_allclose(weights, np.where(rows["penalty_weight"].between(1, 10), 3.0, 0.0))
+    weights, rows = weights_of(target, "ns+gp0", methods=["ns+gp1", "ns+gp0"], **CROSSED)
+    np.testing.assert_allclose(weights, np.where(rows["penalty_weight"].between(0.1, 10), 2.0, 0.0))
+
+
+def test_what_a_method_does_not_have_changes_nothing():
+    weights, _ = weights_of({"penalty_weight": LogUniform(1.0, 10.0)}, "ns", **CROSSED)
+    assert set(weights) == {1.0}
+
+
+def test_what_was_sampled_and_is_asked_for_again_weighs_one():
+    target = {"lr": LogUniform(1e-5, 1e-2), "n_critic": Cross((1, 5)), "beta2": Fixed(0.999)}
+    assert set(weights_of(target, **CROSSED)[0]) == {1.0}
+    published = {"space": {"override": {"lr": 1e-3, "penalty_weight": "published"}}}
+    assert set(weights_of({"penalty_weight": Published()}, "ns+gp1", **published)[0]) == {1.0}
+    assert set(weights_of({"penalty_weight": Fixed(10.0)}, "ns+gp1", **published)[0]) == {1.0}
+
+
+def test_a_grid_is_weighed_by_its_levels():
+    weights, rows = weights_of({"beta1": Choice((0.0, 0.4))}, design={"kind": "grid", "levels": 3})
+    np.testing.assert_allclose(weights, np.where(rows["beta1"] < 0.5, 1.5, 0.0))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(-5, -2.2), st.floats(0.1, 2.5))
+def test_the_mean_weight_of_the_prior_is_one(low, decades):
+    """E[p'/p] = 1: of 256 Sobol points, a range holds its share but for two, and each weighs 3 / decades."""
+    decades = min(decades, -2 - low)
+    target = {"lr": LogUniform(10**low, 10 ** (low + decades))}
+    weights, _ = weights_of(target, methods=["ns"], design={"kind": "sobol", "points": 256})
+    assert weights.mean() == pytest.approx(1, abs=2 / 256 * 3 / decades + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (
+            {"lr": LogUniform(1e-6, 1e-3)},
+            r'lr = \{"log_uniform": \[1e-06, 0.001\]\} cannot be had from lr = .* not inside',
+        ),
+        ({"lr": Fixed(1e-3)}, "one has a density where the other has single values: run that range"),
+        ({"beta1": Choice((0.0, 0.5))}, "one has a density where the other has single values: run that range"),
+        ({"n_critic": Cross((1, 2))}, "it is not inside: run that range"),
+        ({"n_critic": Fixed(7)}, "it is not inside: run that range"),
+        ({"beta2": Uniform(0.9, 0.999)}, "one has a density where the other has single values"),
+        ({"momentum": Fixed(0.9)}, "unknown hyperparameter in the target range: 'momentum'"),
+        ({"lr": When("optimiser", {"sgd": LogUniform(1e-4, 1e-2)}, None)}, "lr = nothing cannot be had"),
+    ],
+)
+def test_what_is_not_inside_is_refused(target, said):
+    with pytest.raises(UserError, match=said):
+        weights_of(target, **CROSSED)
+
+
+def test_without_a_prior_nothing_is_weighed():
+    results = drawn()
+    with pytest.raises(UserError, match=r"chosen by tpe, which looked at results: .*: run that range"):
+        importance(adaptive(results), results.plan, {"lr": LogUniform(1e-4, 1e-3)})
+    bare = type(results)(results.name, results.plan, results.trials, (), None)
+    with pytest.raises(UserError, match="drawn was not drawn from a declared prior"):
+        importance(bare, results.plan, {"lr": LogUniform(1e-4, 1e-3)})
+
+
+def test_a_variant_with_a_range_of_its_own_is_noticed():
+    variant = {"low": {"lr": {"log_uniform": [1e-5, 1e-4]}}, "past": {"lr": {"log_uniform": [1e-3, 1e-1]}}}
+    changes = {"methods": ["ns", "ns@low", "ns@past"], "variant": variant, "design": {"kind": "random", "points": 64}}
+    assert weights_of({"lr": LogUniform(1e-4, 1e-2)}, "ns", **changes)[0].max() == pytest.approx(1.5)
+    for method in ("ns@low", "ns@past"):
+        with pytest.raises(UserError, match="values do not fill it"):
+            weights_of({"lr": LogUniform(1e-4, 1e-2)}, method, **changes)
+
+
+# ---- weighted means
+
+
+def test_kish_by_hand():
+    """(1 + 1 + 2 + 0)^2 / (1 + 1 + 4) = 16 / 6; the mean is (1 * 1 + 2 * 1) / 4."""
+    found = weighted([1.0, 0.0, 1.0, 1.0], np.array([1.0, 1.0, 2.0, 0.0]), points(4))
+    assert found.effective == pytest.approx(16 / 6)
+    assert (found.value, found.points) == (0.75, 3)
+    assert found.influence() == pytest.approx([0.25 / 4, -0.75 / 4, 0.5 / 4, 0.0])
+
+
+@given(st.integers(0, 10**6))
+def test_a_weighted_mean_is_that_of_a_loop(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 40))
+    trials = Sample(np.zeros(n), rng.integers(0, 2, n), rng.integers(0, 8, n))
+    values, weights = rng.random(n), rng.random(n)
+    numerator = denominator = 0.0
+    for key in {(r, p) for r, p in zip(trials.replicates, trials.points, strict=True)}:
+        here = [i for i in range(n) if (trials.replicates[i], trials.points[i]) == key]
+        numerator += np.mean([weights[i] * values[i] for i in here])
+        denominator += np.mean([weights[i] for i in here])
+    assert weighted(values, weights, trials).value == pytest.approx(numerator / denominator)
+
+
+@pytest.mark.parametrize("replicates", [1, 8])
+@pytest.mark.parametrize("scale", [1.0, 7.0])
+def test_equal_weights_are_no_weights(replicates, scale):
+    rng = np.random.default_rng(replicates)
+    trials, values, other = points(64, replicates), rng.random(64), rng.random(64)
+    reached = (values < 0.6).astype(float)
+    a, b, c = (weighted(v, np.full(64, scale), trials) for v in (values, other, reached))
+    for found, oracle in (
+        (bounded_mean(a), intervals.bounded_mean(point_means(values, trials))),
+        (difference(a, b), intervals.difference(point_means(values - other, trials))),
+        (proportion(c), intervals.proportion(point_means(reached, trials))),
+    ):
+        assert (found.value, found.low, found.high) == pytest.approx((oracle.value, oracle.low, oracle.high))
+        assert found.n == oracle.n
+        assert (found.p_value is None) == (oracle.p_value is None)
+        assert found.p_value is None or found.p_value == pytest.approx(oracle.p_value)
+
+
+def test_weights_of_one_and_none_are_a_subset():
+    rng = np.random.default_rng(3)
+    trials, values, kept = points(80), rng.random(80), rng.random(80) < 0.5
+    part = Sample(trials.values[kept], trials.replicates[kept], trials.points[kept])
+    found = bounded_mean(weighted(values, kept.astype(float), trials))
+    oracle = intervals.bounded_mean(point_means(values[kept], part))
+    assert (found.value, found.low, found.high) == pytest.approx((oracle.value, oracle.low, oracle.high))
+    reached = values < 0.3
+    found = proportion(weighted(reached, kept.astype(float), trials))
+    oracle = intervals.proportion(point_means(reached[kept], part))
+    assert (found.value, found.low, found.high) == pytest.approx((oracle.value, oracle.low, oracle.high))
+
+
+def test_no_variance_is_not_no_uncertainty():
+    rng = np.random.default_rng(4)
+    weights = rng.random(50) + 0.1
+    ones = weighted(np.ones(50), weights, points(50))
+    n = math.floor(ones.effective)
+    found = proportion(ones)
+    assert (found.low, found.high) == intervals.wilson(n, n)
+    found = bounded_mean(ones)
+    assert (found.low, found.high) == (pytest.approx(1 - intervals.hoeffding(n)), 1.0)
+    nothing = difference(ones, ones)
+    assert (nothing.value, nothing.p_value) == (0.0, 1.0)
+    assert nothing.low < 0 < nothing.high
+
+
+def test_no_weight_is_no_estimate():
+    found = weighted(np.ones(5), np.zeros(5), points(5))
+    assert (found.effective, found.points) == (0.0, 0)
+    assert math.isnan(found.value)
+    for estimate in (proportion(found), bounded_mean(found), difference(found, found)):
+        assert estimate is intervals.NOTHING
+
+
+def _covered(kind, replicates, sims=500, n=128):
+    """How often an interval covers, with success falling and weights falling along the range."""
+    rng = np.random.default_rng(17)
+    grid = (np.arange(100_000) + 0.5) / 100_000
+
+    def weight(x):
+        return np.exp(-3 * x) if kind == "density" else (x < 0.4).astype(float)
+
+    truth = float(np.average(0.9 - 0.8 * grid, weights=weight(grid)))
+    hits = np.zeros(3)
+    for _ in range(sims):
+        x = rng.random(n)
+        reached = rng.random(n) < 0.9 - 0.8 * x
+        other = rng.random(n) < 0.7 * (0.9 - 0.8 * x)
+        mean = weighted(reached, weight(x), points(n, replicates))
+        second = weighted(other, weight(x), points(n, replicates))
+        found = (proportion(mean), bounded_mean(mean), difference(mean, second))
+        hits += [e.low <= t <= e.high for e, t in zip(found, (truth, truth, 0.3 * truth), strict=True)]
+    return hits / sims
+
+
+@pytest.mark.parametrize("kind", ["density", "part"])
+@pytest.mark.parametrize("replicates", [1, 8])
+def test_weighted_intervals_cover(kind, replicates):
+    """Nominal .95 within three standard errors of 500 simulations; Wilson is wider where weight and success agree."""
+    error = 3 * math.sqrt(0.95 * 0.05 / 500)
+    covered = _covered(kind, replicates)
+    assert (covered >= 0.95 - error).all()
+    assert (covered[1:] <= 0.95 + error).all()
+    assert covered[0] <= 0.99
+
+
+def test_the_value_is_that_of_the_target():
+    """Success where lr > 1e-4, asked for under one of its three decades above: 1; under all of them as sampled: 2/3."""
+    weights, rows = weights_of({"lr": LogUniform(1e-4, 1e-3)}, methods=["ns"], design={"kind": "sobol", "points": 64})
+    reached = (rows["lr_g"] > 1e-4).to_numpy()
+    trials = Sample(np.zeros(64), rows["replicate"].to_numpy(), rows["point"].to_numpy())
+    assert weighted(reached, weights, trials).value == 1.0
+    assert weighted(reached, np.ones(64), trials).value == pytest.approx(2 / 3, abs=1 / 64)
+
+
+def test_weighted_means_know_their_points():
+    found = Weighted(np.array([1.0, 0.0]), np.array([2.0, 0.0]), np.array([0, 0]))
+    assert (found.points, found.value) == (1, 0.5)
