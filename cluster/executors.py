@@ -1,0 +1,27 @@
+"""Which executor a command line asks for."""
+
+from __future__ import annotations
+
+import os
+
+from study.executor import Executor, InProcess
+from study.spec import DATA_ROOT, Sweep
+from study.sweep_run import resolve_device
+
+
+def executor_of(sweep: Sweep, address: str | None, *, in_process: bool) -> Executor:
+    """Where the packs of a sweep run.
+
+    Args:
+        sweep: The sweep.
+        address: A Ray cluster; None for a local Ray.
+        in_process: True for this process, without Ray.
+    """
+    device = resolve_device(sweep)
+    if in_process:
+        return InProcess(device=device)
+    from cluster.tune import RayTune  # and Ray: seconds
+
+    workers = None if sweep.execution.workers == "auto" else sweep.execution.workers
+    data = os.environ.get(DATA_ROOT) if sweep.execution.data else None
+    return RayTune(device=device, workers=workers, address=address, data=data)
