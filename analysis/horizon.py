@@ -37,8 +37,8 @@ class Curves:
         steps: shape (trials, evaluations), the part of the budget that was spent at each evaluation.
         values: shape (trials, evaluations), the primary metric.
         counts: shape (trials,), how many evaluations each trial has; 0 without a history.
-        done: shape (trials,), steps that each trial made, of one that diverged up to there; those of its last evaluation
-            where its row does not say.
+        done: shape (trials,), steps that each trial made, of one that diverged up to there; where its row does not say,
+            those of its last evaluation.
         others: Further columns of the history, shaped as `values`.
     """
 

@@ -57,23 +57,25 @@ def _matches(pattern: str) -> list[RunDirectory]:
         return [RunDirectory(pattern if "://" in pattern else Path(pattern).expanduser())]
     found = [RunDirectory(root) for root in _candidates(pattern)]
     if not found:
-        runs = sorted(str(path.parent) for path in Path("runs").glob(f"*/{SWEEP}"))
+        runs = sorted(str(path.parent) for path in Path("runs").glob(f"*/{MANIFEST}"))
         raise UserError(f"no run directory matches {pattern!r}: in runs/ there {_are(runs)}")
     return found
 
 
 def _candidates(pattern: str) -> Iterator[str]:
-    """The folders that a pattern matches and that hold a sweep; beyond the local disk only a last name is a pattern."""
+    """The folders that a pattern matches and that hold a run; beyond the local disk only a last name is a pattern."""
     if "://" not in pattern:
         path = Path(pattern).expanduser()
         found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        yield from (str(folder) for folder in sorted(found) if (folder / SWEEP).is_file())
+        yield from (
+            str(folder) for folder in sorted(found) if (folder / MANIFEST).is_file() and (folder / "plan").is_dir()
+        )
         return
     parent, _, last = pattern.rstrip("/").rpartition("/")
     above = RunDirectory(parent)
     for name in above.names():
         with contextlib.suppress(OSError):  # a file has nothing below it
-            if fnmatch(name, last) and above.read(f"{name}/{SWEEP}") is not None:
+            if fnmatch(name, last) and above.read(f"{name}/{MANIFEST}") and above.names(f"{name}/plan"):
                 yield f"{parent}/{name}"
 
 

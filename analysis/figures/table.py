@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.figures.curves import draw_profiles, profile_numbers
+from analysis.figures.budget_success import draw_over_budget, reached_over_budget, success_over_budget
+from analysis.figures.budgets import budget_numbers, draw_budgets
+from analysis.figures.curves import control_numbers, draw_controls, draw_profiles, profile_numbers
+from analysis.figures.differences import draw_profile_differences, profile_difference_numbers
 from analysis.figures.dots import draw_dots, log_auc_numbers, success_numbers
-from analysis.figures.endings import draw_failures, failure_numbers
+from analysis.figures.dumbbells import checkpoint_numbers, draw_checkpoints
+from analysis.figures.endings import (
+    draw_ending_map,
+    draw_endings,
+    draw_failures,
+    ending_map_numbers,
+    ending_numbers,
+    failure_numbers,
+)
 from analysis.figures.forest import difference_numbers, draw_differences
+from analysis.figures.importance import draw_importance, importance_numbers
+from analysis.figures.maps import draw_failures_map, draw_map, map_numbers, plain_failure_numbers
+from analysis.figures.mcnemar import discordance_numbers, draw_discordance
+from analysis.figures.parallel import draw_parallel, parallel_numbers
+from analysis.figures.samples import draw_samples, sample_numbers
+from analysis.figures.sensitivity import critic_numbers, draw_critic, draw_sensitivity, sensitivity_numbers
+from analysis.figures.spread import draw_spread, spread_numbers
 from analysis.figures.style import Picture
+from analysis.figures.trajectories import draw_trajectories, trajectory_numbers
+from analysis.figures.tunability import draw_tunability, tunability_numbers
 
 SEED = 20_240_517
 """Seed of the bands in figures: the same results give the same picture."""
@@ -20,18 +40,157 @@ FIGURES: dict[str, Picture] = {
         "Robustness profiles: for each method, the fraction of the prior at or below each value of the metric.",
         "profiles",
     ),
+    "controls": Picture(
+        control_numbers,
+        draw_controls,
+        "The robustness profiles above generators of known quality: the height of a curve at the line of one is the "
+        "fraction of the prior that does at least as well.",
+        "profiles",
+    ),
     "success": Picture(
         success_numbers, draw_dots, "Success fraction of each method with its 95 % interval.", "profiles"
     ),
     "log_auc": Picture(log_auc_numbers, draw_dots, "Log-AUC of each method with its 95 % interval.", "profiles"),
+    "budgets": Picture(
+        lambda results: budget_numbers(results, rng=np.random.default_rng(SEED)),
+        draw_budgets,
+        "What trying so many configurations gets: left the chance that at least one succeeds (dotted: 95 %), right the "
+        "expected score of the best one, with its 95 % interval up to an eighth of the points.",
+        "profiles",
+    ),
+    "spread": Picture(
+        lambda results: spread_numbers(results, rng=np.random.default_rng(SEED)),
+        draw_spread,
+        "What spreads each method's results: filled boxes hold configurations, hatched ones the seeds of a "
+        "configuration (half of them in the box, 90 % within the whiskers, failures in a lane of their own), beside "
+        "them the configurations' share of the score's variance with its 95 % interval.",
+        "profiles",
+    ),
+    "checkpoints": Picture(
+        checkpoint_numbers,
+        draw_checkpoints,
+        "How much the choice of a checkpoint matters: each method's success fraction and log-AUC at the last "
+        "evaluation, by the median of the last fifth, and at the evaluation that a selection split calls best; the "
+        "numbers stand in that order.",
+        "profiles",
+    ),
+    "samples": Picture(
+        sample_numbers,
+        draw_samples,
+        "What generators made at their last evaluation: samples of the best, the median and the worst trial of each "
+        "method by the primary metric (below each), of one that diverged (its last sound evaluation), and of the data.",
+        "profiles",
+    ),
     "failures": Picture(
         failure_numbers, draw_failures, "How the planned trials of each method ended: failures by cause.", "breaks"
+    ),
+    "endings": Picture(
+        ending_numbers,
+        draw_endings,
+        "What became of the planned trials of each method: diverged, collapsed to the level of an untrained generator, "
+        "reached the threshold and lost it, never reached it, or succeeded.",
+        "breaks",
+        history=True,
+    ),
+    "endings_map": Picture(
+        ending_map_numbers,
+        draw_ending_map,
+        "Where in the space each ending happens: a mark per trial, by its shape, over two hyperparameters.",
+        "breaks",
+        history=True,
+    ),
+    "budget_success": Picture(
+        success_over_budget,
+        draw_over_budget,
+        "Success against the training budget: the fraction of trials that would have counted as successful had the "
+        "budget ended there, with its 95 % interval; what still rises had not finished training.",
+        "breaks",
+        history=True,
+    ),
+    "time_to_threshold": Picture(
+        reached_over_budget,
+        draw_over_budget,
+        "When trials first evaluate at or below the threshold: the share of all of them, broken ones included, that "
+        "has by each step, with its 95 % interval.",
+        "breaks",
+        history=True,
+    ),
+    "trajectories": Picture(
+        trajectory_numbers,
+        draw_trajectories,
+        "The way there: median and quartiles of the primary metric, of another divergence and of gradient norms, and a "
+        "few single trials (thin). Rising steps: the mean share of evaluation intervals before a first success in "
+        "which the primary metric rises by more than noise (raw: at all).",
+        "breaks",
+        history=True,
     ),
     "differences": Picture(
         difference_numbers,
         draw_differences,
         "Paired differences of the log-AUC between methods with 95 % intervals.",
         "compare",
+    ),
+    "profile_differences": Picture(
+        lambda results: profile_difference_numbers(results, rng=np.random.default_rng(SEED)),
+        draw_profile_differences,
+        "Where one method is ahead: the difference of two robustness profiles at every threshold, with a 95 % band "
+        "that holds at all of them together; thick lines at an edge mark where it leaves 0 out.",
+        "compare",
+    ),
+    "discordance": Picture(
+        discordance_numbers,
+        draw_discordance,
+        "Where two methods disagree: in how many pairs of trials both, one alone or neither succeeds, with the exact p "
+        "of McNemar's test, a description.",
+        "compare",
+    ),
+    "sensitivity": Picture(
+        sensitivity_numbers,
+        draw_sensitivity,
+        "Success along each hyperparameter, in bins that are equally likely under the prior, with 95 % intervals: "
+        "where a line is above the dashed half, the method is in its basin there.",
+        "breaks",
+    ),
+    "n_critic": Picture(
+        critic_numbers,
+        draw_critic,
+        "Success against the learning rate, a panel for each number of discriminator steps, with 95 % intervals.",
+        "breaks",
+    ),
+    "success_map": Picture(
+        map_numbers,
+        draw_map,
+        "Where each method succeeds over two hyperparameters: cells are equally likely under the prior, darker ones "
+        "succeed more often, and each says how many of its points do; hatched cells hold none.",
+        "breaks",
+    ),
+    "failure_map": Picture(
+        plain_failure_numbers,
+        draw_failures_map,
+        "Where and how trials end over two hyperparameters, a mark for each trial.",
+        "breaks",
+    ),
+    "parallel": Picture(
+        parallel_numbers,
+        draw_parallel,
+        "Each trial as a line across its hyperparameters, from the least value below to the greatest above: coloured "
+        "lines reached the threshold, dashed grey ones did not.",
+        "breaks",
+    ),
+    "importance": Picture(
+        lambda results: importance_numbers(results, rng=np.random.default_rng(SEED)),
+        draw_importance,
+        "How much each hyperparameter decides whether a configuration is among the best tenth: the method's share by "
+        "PED-ANOVA with its 95 % interval; a bar is filled where it exceeds the dotted line, which chance alone "
+        "exceeds in 5 % of cases.",
+        "breaks",
+    ),
+    "tunability": Picture(
+        lambda results: tunability_numbers(results, rng=np.random.default_rng(SEED)),
+        draw_tunability,
+        "What is lost on each task by tuning a method once for all tasks instead of for each, with its 95 % interval, "
+        "against the score that tuning reaches: right is better, low needs no tuning of its own.",
+        "breaks",
     ),
 }
 """Name to figure, in the order of a report."""
