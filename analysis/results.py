@@ -178,19 +178,21 @@ class Results:
         Raises:
             ValueError: The task is not planned, or its trials disagree about its facts.
         """
-        found = self._planned(task)[["metric", "threshold", "anchor_low", "anchor_high"]].drop_duplicates()
-        if len(found) != 1:
-            raise ValueError(f"task {task!r} needs one metric, threshold and pair of anchors, found {len(found)}")
-        row = found.iloc[0]
-        return TaskFacts(
-            str(row["metric"]), float(row["threshold"]), float(row["anchor_low"]), float(row["anchor_high"])
-        )
+        key = ("facts", task)
+        if key not in self.memory:
+            self.memory[key] = self._facts(task)
+        facts: TaskFacts = self.memory[key]
+        return facts
 
     def outcomes(self, task: str) -> pd.DataFrame:
         """One row per planned trial of a task with what became of it; a trial without a row has a missing status."""
-        planned = self._planned(task)
-        news = [name for name in self.trials.columns if name == "trial_id" or name not in planned.columns]
-        return planned.merge(self.trials[news], on="trial_id", how="left", validate="one_to_one")
+        key = ("outcomes", task)
+        if key not in self.memory:
+            planned = self._planned(task)
+            news = [name for name in self.trials.columns if name == "trial_id" or name not in planned.columns]
+            self.memory[key] = planned.merge(self.trials[news], on="trial_id", how="left", validate="one_to_one")
+        found: pd.DataFrame = self.memory[key]
+        return found.copy(deep=False)  # whoever writes into it has a copy then
 
     def setting(self, task: str) -> str:
         """Budget and design of a task in words, as a claim has to state them."""
@@ -208,6 +210,15 @@ class Results:
         if planned["seed"].nunique() > 1:
             parts.append(f"{planned['seed'].nunique()} seeds")
         return ", ".join(parts)
+
+    def _facts(self, task: str) -> TaskFacts:
+        found = self._planned(task)[["metric", "threshold", "anchor_low", "anchor_high"]].drop_duplicates()
+        if len(found) != 1:
+            raise ValueError(f"task {task!r} needs one metric, threshold and pair of anchors, found {len(found)}")
+        row = found.iloc[0]
+        return TaskFacts(
+            str(row["metric"]), float(row["threshold"]), float(row["anchor_low"]), float(row["anchor_high"])
+        )
 
     def _planned(self, task: str) -> pd.DataFrame:
         planned = self.plan[self.plan["task"] == task]

@@ -41,17 +41,21 @@ from search_spaces.hyperparameters import HYPERPARAMETERS, STRUCTURE
 from search_spaces.spaces import SPACES
 from study import user_files
 from study.architecture import family
+from study.claim_forms import check_claims, read_claim
+from study.claims import Claim, resolved, write_claim
 from study.errors import UserError, unknown
 from study.forms import CONDITIONS, read_domain, write_domain
 from study.methods import parse_method
 from study.penalties import PENALTIES
 from study.tasks.table import get_task
+from study.toml_text import toml_lines
 from study.trial import BUDGET_UNITS
 
 DATA_ROOT = "MANYPATHS_DATA"
 """Environment variable: the folder with the user's data sets."""
 
 AnyDomain = Annotated[Any, BeforeValidator(read_domain), PlainSerializer(write_domain)]
+AnyClaim = Annotated[Any, BeforeValidator(read_claim), PlainSerializer(write_claim)]
 
 
 class _Table(BaseModel):
@@ -187,6 +191,7 @@ class ExecutionTable(_Table):
     workers: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: str | None = None
+    samples: int = Field(default=16, ge=0, le=2**16)
 
 
 class Sweep(_Table):
@@ -198,6 +203,8 @@ class Sweep(_Table):
         tasks: Names of tasks.
         methods: Names of methods, with @variant where one of `variant` applies.
         confirmatory: Pairs of methods whose comparison was the reason for the sweep; the rest is exploratory.
+        claims: Statements that the sweep tests.
+        ranges: Named regions, each a condition, that claims refer to.
         budget: How long.
         space: The prior.
         design: Which configurations.
@@ -210,6 +217,8 @@ class Sweep(_Table):
     tasks: tuple[str, ...] = Field(min_length=1, strict=False)
     methods: tuple[str, ...] = Field(min_length=1, strict=False)
     confirmatory: tuple[tuple[str, str], ...] = Field(default=(), strict=False)
+    claims: tuple[AnyClaim, ...] = Field(default=(), strict=False)
+    ranges: dict[str, str] = Field(default_factory=dict)
     budget: BudgetTable
     space: SpaceTable
     design: DesignTable = DesignTable()
@@ -253,6 +262,24 @@ class Sweep(_Table):
             if pair[0] == pair[1]:
                 raise UserError(f"confirmatory pair {list(pair)} compares a method with itself")
         return self
+
+    @model_validator(mode="after")
+    def _testable(self, info: ValidationInfo) -> Sweep:
+        check_claims(
+            self.claims,
+            methods=self.methods,
+            tasks=self.tasks,
+            ranges=self.ranges,
+            metrics=None if _stored(info) else lambda task: get_task(task).metrics,
+            steps=(self.budget.steps, self.budget.unit),
+            seeds=self.design.seeds,
+        )
+        return self
+
+    @property
+    def stated(self) -> tuple[Claim, ...]:
+        """The claims, each complete in itself: its tasks named, its range written out."""
+        return resolved(self.claims, tasks=self.tasks, ranges=self.ranges)
 
     def split_method(self, label: str) -> tuple[str, str | None]:
         """Cut a label like wgan+gp1@ttur into the method's name and its variant, both checked to exist."""
@@ -356,21 +383,6 @@ def _keys(model: type[BaseModel], location: list[str]) -> set[str]:
 def to_toml(sweep: Sweep) -> str:
     """The normalised sweep file: every setting that plays a part, defaults included, one line each."""
     unused = {key for key, kinds in _SIZES.items() if sweep.design.kind not in kinds}
-    content = sweep.model_dump(mode="json", exclude={"design": unused})
-    return "".join(f"{key} = {value}\n" for key, value in _leaves(content, ()))
-
-
-def _leaves(content: object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if isinstance(content, dict) and content:
-        for key, value in content.items():
-            yield from _leaves(value, (*path, key))
-    elif content is not None:
-        yield (
-            ".".join(part if re.fullmatch(r"[\w-]+", part, re.ASCII) else _toml(part) for part in path),
-            _toml(content),
-        )
-
-
-def _toml(value: object) -> str:
-    # JSON's numbers, strings and arrays are TOML's too, but for surrogate pairs and a bare delete character
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    empty = {key for key in ("claims", "ranges") if not getattr(sweep, key)}
+    content = sweep.model_dump(mode="json", exclude={"design": unused, **dict.fromkeys(empty, True)})
+    return toml_lines(content)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from search_spaces.domains import Value
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from study import user_files
+from study.claims import note, refuse_small_regions
 from study.errors import UserError, unknown
 from study.executor import Executor
 from study.lease import lease
@@ -26,6 +27,7 @@ from study.records import metric_columns, plan_rows, trial_rows
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
 from study.spec import Sweep, read_sweep, to_toml
 from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, build_table, read_design_table
+from study.tasks.table import get_task
 from study.trial import Trial, digest
 
 NVIDIA = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvhost-gpu", "/dev/kfd")
@@ -68,7 +70,9 @@ def load(path: Path) -> tuple[Sweep, list[Trial]]:
     sweep = read_sweep(path)
     table = _design_rows(sweep, path.parent) if sweep.design.table else None
     try:
-        return sweep, expand(sweep, table)
+        trials = expand(sweep, table)
+        refuse_small_regions(sweep.stated, trials)
+        return sweep, trials
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -126,9 +130,11 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
         old = _planned(directory)
         if old:
             remarks += _extend(directory, sweep, trials, old)
+            _note_controls(directory, sweep)
         else:
             directory.write_json(MANIFEST, manifest(sweep))
             _write_plan(directory, sweep, packs_of(sweep, trials))
+        remarks += _note_claims(directory, sweep)
         user_files.ship(directory, _files_of(trials))
         if directory.read(SWEEP) != to_toml(sweep).encode():
             directory.publish(SWEEP, to_toml(sweep).encode())
@@ -205,10 +211,39 @@ def _extend(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial], old:
     return [f"the file plans {len(extra)} trials more than {directory} was begun with: they are appended"]
 
 
+def _note_controls(directory: RunDirectory, sweep: Sweep) -> None:
+    """Add the controls of tasks that the manifest does not have yet; what it has stays."""
+    noted = directory.read_json(MANIFEST) or {}
+    before = noted.get("controls", {})
+    after = controls(sweep) | before
+    if after != before:
+        directory.write_json(MANIFEST, noted | {"controls": after})
+
+
+def _note_claims(directory: RunDirectory, sweep: Sweep) -> list[str]:
+    """Remember which claims were stated before any result, and which came, changed or went later."""
+    noted = directory.read_json(MANIFEST) or {}
+    before = noted.get("claims", [])
+    if not before and not sweep.claims:
+        return []
+    after, remarks = note(before, sweep.stated, directory.read_table("trials", ["trial_id"]).num_rows)
+    if after != before:
+        directory.write_json(MANIFEST, noted | {"claims": after})
+    return remarks
+
+
+def controls(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
+    """What the sweep's tasks say of generators of known quality, for whoever reads the results without the tasks."""
+    return {
+        name: [{"name": c.name, "value": c.value, "must": c.must} for c in get_task(name).controls]
+        for name in sweep.tasks
+    }
+
+
 def _first_difference(directory: RunDirectory, sweep: Sweep) -> str:
     before = _flat(tomllib.loads((directory.read(SWEEP) or b"").decode()))
     now = _flat(tomllib.loads(to_toml(sweep)))
-    ignored = ("notice", "confirmatory", "execution")
+    ignored = ("notice", "confirmatory", "claims", "ranges", "execution")
     for key in [*before, *(key for key in now if key not in before)]:
         if before.get(key) != now.get(key) and not key.startswith(ignored):
             return f"{key} was {before.get(key, 'not set')} and is {now.get(key, 'not set')}"
@@ -242,6 +277,7 @@ def manifest(sweep: Sweep) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": platform.machine(),
+        "controls": controls(sweep),
         "commit": _commit(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -128,3 +128,14 @@ def test_unequal_replicates_are_not_written_as_a_product(build):
     assert isinstance(results, Results)
     fewer = changed(results, plan=results.plan[results.plan["point"] != 7], trials=results.trials.iloc[:0])
     assert "sobol 7 (in 2 replicates) points" in fewer.setting("manifold-d2")
+
+
+def test_outcomes_may_be_written_into(build):
+    results = build()
+    first = results.outcomes("manifold-d2")
+    first["primary"] = -1.0
+    first.loc[first.index[0], "status"] = "oom"
+    second = results.outcomes("manifold-d2")
+    assert (second["primary"].dropna() > 0).all()
+    assert second["status"].iloc[0] == results.outcomes("manifold-d2")["status"].iloc[0]
+    np.testing.assert_array_equal(second["trial_id"], results.plan["trial_id"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.load import load
 from analysis.report import write_report
+from analysis.runs import load_results
 from study.executor import InProcess
 from study.losses import LOSSES
 from study.penalties import PENALTIES
@@ -39,6 +39,6 @@ def test_every_method_runs_to_the_end_and_is_reported(tmp_path):
     assert set(rows["method"]) == set(ZOO["methods"])
     assert len(rows) == 2 * 2 * len(ZOO["methods"])
     assert set(rows["status"]) == {"completed"}
-    paths = write_report(load(directory), tmp_path / "zoo")
+    paths = write_report(load_results(directory), tmp_path / "zoo")
     page = paths.html.read_text(encoding="utf-8")
     assert [method for method in ZOO["methods"] if method not in page] == []

@@ -85,8 +85,8 @@ def test_a_range_that_may_not_be_is_refused_with_its_key_value_and_rule(value, s
 
 LINES = [
     # unknown keys, at the top and inside, with the nearest known one
-    ('notcie = "x"', "unknown key 'notcie': did you mean 'notice'? known here are budget, confirmatory,"),
-    ("interval = 3", "unknown key 'interval': known here are budget, confirmatory, design, execution,"),
+    ('notcie = "x"', "unknown key 'notcie': did you mean 'notice'? known here are budget, claims, confirmatory,"),
+    ("interval = 3", "unknown key 'interval': known here are budget, claims, confirmatory, design, execution,"),
     ("budget.evaluation = 3", "unknown key 'budget.evaluation': did you mean 'evaluations'? known here are evalu"),
     ("execution.pakc = 1", "unknown key 'execution.pakc': did you mean 'pack'? known here are data, device, pack,"),
     ("space.overide.lr = 1", "unknown key 'space.overide': did you mean 'override'? known here are override, preset"),

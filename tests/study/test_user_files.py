@@ -7,7 +7,7 @@ import textwrap
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.load import load as load_results
+from analysis.runs import load_results
 from study import user_files
 from study.errors import UserError
 from study.executor import InProcess
