@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.figures.style import FORMS, Picture, save
-from analysis.figures.table import FIGURES
+from analysis.figures.table import FIGURES, picture_of
 from analysis.results import Results
 from analysis.runs import load_results
 from study.errors import UserError, unknown
@@ -27,7 +27,7 @@ class Drawn:
     """What became of figures.
 
     Attributes:
-        paths: The files, in the order of the figures and forms.
+        paths: The files, in the order of the figures asked for and of the forms.
         empty: Name of each figure that has nothing to show, to the reason.
     """
 
@@ -47,7 +47,7 @@ def write_figures(
 
     Args:
         directory: The run directory.
-        names: Names of `FIGURES`, all without any.
+        names: Names of `FIGURES`, or `success_map[x,y]`; all of the table without any.
         forms: What to write, of `FORMS`.
         out: Folder to write into, made if it does not exist; without it the run's own `figures`.
         processes: How many draw side by side; as many as there are processors without it.
@@ -55,21 +55,22 @@ def write_figures(
     Raises:
         UserError: For an unknown figure or form, a directory that is no run, or a folder that cannot be written.
     """
-    for kind, given, existing in (("figure", names, [*FIGURES]), ("format", forms, FORMS)):
-        for name in given:
-            if name not in existing:
-                raise unknown(kind, name, existing)
+    for name in names:
+        picture_of(name)
+    for form in forms:
+        if form not in FORMS:
+            raise unknown("format", form, FORMS)
     if out is None and not directory.local:
         raise UserError(f"{directory} is not on a local disk: say with --out where the figures go")
     folder = out or Path(directory.root, "figures")
     results = load_results(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = [name for name in FIGURES if not names or name in names]
+        wanted = list(dict.fromkeys(names)) or [*FIGURES]
         written = _drawn(results, str(directory), wanted, tuple(forms), folder, processes)
     except OSError as error:
         raise UserError(f"cannot write figures into {folder}: {error.strerror or error}") from None
-    empty = {name: _reason(FIGURES[name], results) for name, paths in zip(wanted, written, strict=True) if not paths}
+    empty = {name: _reason(picture_of(name), results) for name, paths in zip(wanted, written, strict=True) if not paths}
     return Drawn(tuple(path for paths in written for path in paths), empty)
 
 
@@ -86,7 +87,8 @@ def _drawn(
 
 
 def _draw(results: Results, name: str, forms: tuple[str, ...], folder: Path) -> tuple[Path, ...]:
-    return save(name, FIGURES[name], FIGURES[name].numbers(results), folder, forms)
+    picture = picture_of(name)
+    return save("-".join(re.findall(r"\w+", name)), picture, picture.numbers(results), folder, forms)
 
 
 def _draw_apart(root: str, name: str, forms: tuple[str, ...], folder: Path) -> tuple[Path, ...]:

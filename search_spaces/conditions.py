@@ -80,7 +80,8 @@ class Condition:
             return found
         if isinstance(node, ast.UnaryOp):
             return np.logical_not(self._value(node.operand, columns))
-        assert isinstance(node, ast.Compare)  # _check lets nothing else in
+        if not isinstance(node, ast.Compare):
+            raise self._error(f"{_shown(node)} is no comparison")
         ends = [node.left, *node.comparators]
         pairs = zip(ends, node.ops, node.comparators, strict=False)  # the last end has nothing to its right
         return _all([self._compared(left, comparison, right, columns) for left, comparison, right in pairs])
@@ -89,8 +90,8 @@ class Condition:
         self, left: ast.expr, comparison: ast.cmpop, right: ast.expr, columns: Mapping[str, NDArray[np.generic]]
     ) -> BoolArray:
         if isinstance(comparison, _MEMBERSHIPS):
-            assert isinstance(right, ast.List | ast.Tuple)
-            others = [self._compared(left, ast.NotEq(), item, columns) for item in right.elts]
+            items = right.elts if isinstance(right, ast.List | ast.Tuple) else []
+            others = [self._compared(left, ast.NotEq(), item, columns) for item in items]
             return _all(others) if isinstance(comparison, ast.NotIn) else np.logical_not(_all(others))
         a, b = _operand(left, columns), _operand(right, columns)
         if _nothing(a) or _nothing(b):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 
 from analysis.figures.budget_success import draw_over_budget, reached_over_budget, success_over_budget
@@ -29,6 +32,7 @@ from analysis.figures.spread import draw_spread, spread_numbers
 from analysis.figures.style import Picture
 from analysis.figures.trajectories import draw_trajectories, trajectory_numbers
 from analysis.figures.tunability import draw_tunability, tunability_numbers
+from study.errors import unknown
 
 SEED = 20_240_517
 """Seed of the bands in figures: the same results give the same picture."""
@@ -194,3 +198,17 @@ FIGURES: dict[str, Picture] = {
     ),
 }
 """Name to figure, in the order of a report."""
+
+
+def picture_of(name: str) -> Picture:
+    """The figure of a name; `success_map[x,y]` is the map over any two hyperparameters.
+
+    Raises:
+        UserError: For an unknown name.
+    """
+    if name in FIGURES:
+        return FIGURES[name]
+    axes = re.fullmatch(r"success_map\[\s*([^\[\],\s]+)\s*,\s*([^\[\],\s]+)\s*\]", name)
+    if axes is None:
+        raise unknown("figure", name, [*FIGURES, "success_map[x,y]"])
+    return replace(FIGURES["success_map"], numbers=lambda results: map_numbers(results, *axes.groups()))

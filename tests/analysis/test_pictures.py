@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from analysis import pictures
+from analysis.figures import table
 from analysis.figures.table import FIGURES
 from analysis.pictures import write_figures
 from analysis.runs import load_results
@@ -55,7 +56,8 @@ def test_without_a_folder_the_runs_own_is_written(tmp_path):
 def test_a_run_that_has_not_begun_says_why_a_figure_is_empty(tmp_path, monkeypatch):
     directory, _ = plan(tmp_path / "run")
     bare = {"bare": pictures.Picture(lambda results: pd.DataFrame({"task": []}), None, "What it shows.", "breaks")}
-    monkeypatch.setattr(pictures, "FIGURES", bare)
+    for module in (pictures, table):
+        monkeypatch.setattr(module, "FIGURES", bare)
     drawn = write_figures(directory, out=tmp_path / "out")
     assert (drawn.paths, drawn.empty) == ((), {"bare": "no trial has ended yet"})
     full = finished(tmp_path / "full", ENDINGS)
@@ -67,7 +69,8 @@ def test_a_figure_of_the_history_without_history_says_so(tmp_path, monkeypatch):
     for part in directory.parts("history"):
         directory.remove(f"history/{part}.parquet")
     bare = pictures.Picture(lambda results: pd.DataFrame({"task": []}), None, "x", "breaks", history=True)
-    monkeypatch.setattr(pictures, "FIGURES", {"bare": bare})
+    for module in (pictures, table):
+        monkeypatch.setattr(module, "FIGURES", {"bare": bare})
     assert write_figures(directory).empty == {"bare": "no history was kept"}
 
 
@@ -94,3 +97,17 @@ def test_elsewhere_than_on_a_local_disk_a_folder_is_needed(directory):
     remote.local = False
     with pytest.raises(UserError, match="is not on a local disk: say with --out where the figures go"):
         write_figures(remote)
+
+
+def test_a_map_over_any_two_hyperparameters_has_a_name_and_a_file(tmp_path):
+    directory = finished(tmp_path / "run", ENDINGS)
+    drawn = write_figures(directory, ["success_map[beta1, lr]"], forms=["csv"], out=tmp_path / "out")
+    (path,) = drawn.paths
+    assert path.name == "success_map-beta1-lr.csv"
+    assert set(pd.read_csv(path)["x"]) == {"beta1"}
+
+
+@pytest.mark.parametrize("name", ["success_map[lr]", "success_map[lr,lr,lr]", "profiles[lr,beta1]", "success_map["])
+def test_what_is_no_map_is_an_unknown_figure(name):
+    with pytest.raises(UserError, match="unknown figure"):
+        table.picture_of(name)
