@@ -1,3 +1,5 @@
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -99,12 +101,21 @@ def test_elsewhere_than_on_a_local_disk_a_folder_is_needed(directory):
         write_figures(remote)
 
 
-def test_a_map_over_any_two_hyperparameters_has_a_name_and_a_file(tmp_path):
-    directory = finished(tmp_path / "run", ENDINGS)
-    drawn = write_figures(directory, ["success_map[beta1, lr]"], forms=["csv"], out=tmp_path / "out")
-    (path,) = drawn.paths
-    assert path.name == "success_map-beta1-lr.csv"
-    assert set(pd.read_csv(path)["x"]) == {"beta1"}
+def test_a_map_over_any_two_hyperparameters(build, tmp_path):
+    whole = build(points=16)
+    share = (whole.plan["point"] * 0.618) % 1.0
+    varied = dataclasses.replace(whole, plan=whole.plan.assign(lr_g=10 ** (3 * share - 4), beta1=(7 * share) % 1.0))
+    numbers = table.picture_of("success_map[beta1, lr]").numbers(varied)
+    assert (set(numbers["x"]), set(numbers["y"])) == ({"beta1"}, {"lr"})
+    assert numbers.groupby("method")["points"].sum().unique() == len(whole.plan["point"].unique())
+
+
+def test_a_map_has_a_file_name_without_brackets(directory, tmp_path, monkeypatch):
+    numbers = pd.DataFrame({"task": ["a"]})
+    monkeypatch.setattr(table, "map_numbers", lambda results, x, y: numbers.assign(x=x, y=y))
+    drawn = write_figures(directory, ["success_map[beta1, lr]"], forms=["csv"], out=tmp_path)
+    assert [path.name for path in drawn.paths] == ["success_map-beta1-lr.csv"]
+    assert list(pd.read_csv(drawn.paths[0]).iloc[0]) == ["a", "beta1", "lr"]
 
 
 @pytest.mark.parametrize("name", ["success_map[lr]", "success_map[lr,lr,lr]", "profiles[lr,beta1]", "success_map["])
