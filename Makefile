@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup demo test test-all lint bench clean
+.PHONY: setup demo test test-all test-slow lint bench clean
 
 setup: .venv/.ready
 
@@ -24,8 +24,10 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-test-all: setup
-	$(BIN)/python -m pytest -m "slow or not slow"
+test-all: test test-slow
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .
