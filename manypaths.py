@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 from analysis.imported.command import app as imports
 from study.errors import UserError
-from study.terminal import deliver, say, show_entries, show_json, show_rows
+from study.terminal import deliver, say, show_entries, show_json, show_rows, show_warning
 
 if TYPE_CHECKING:
     from study.spec import Sweep
@@ -39,14 +40,21 @@ app.add_typer(imports, name="import")
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
+    warnings.showwarning = show_warning
     try:
         app()
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        what = f" {error.filename}" if error.filename else ""
+        say(f"error: cannot read or write{what}: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end would try to write it again
+        sys.exit(2)
 
 
 @app.command()
@@ -144,6 +152,7 @@ def run(
 @app.command()
 def status(run_directory: RunDir, json_: Json = False) -> None:
     """Say how a run stands: counts by task and method, coverage, and interim success with its interval."""
+    from analysis.status import lines_of, rows_of
     from analysis.status import status as status_of
     from study.store import RunDirectory
 
@@ -151,19 +160,8 @@ def status(run_directory: RunDir, json_: Json = False) -> None:
     if json_:
         show_json(found)
         return
-    rows = []
-    for row in found["methods"]:
-        low, high, value = row.pop("success_low"), row.pop("success_high"), row.pop("success")
-        ends = f" [{low:.2f}, {high:.2f}]" if low is not None else ""
-        rows.append(row | {"success": "-" if value is None else f"{value:.2f}{ends}"})
-    show_rows(rows)
-    driver = found["driver"]
-    print(
-        f"\n{found['done']} of {found['planned']} trials done ({found['coverage']:.0%}); "
-        + (f"being run by process {driver['pid']} on {driver['host']}" if driver else "nobody is running it")
-    )
-    if found["region"]:
-        print(found["region"])
+    show_rows(rows_of(found))
+    print("\n".join(["", *lines_of(found)]))
 
 
 @app.command()
@@ -243,6 +241,8 @@ def figures(
         print(path)
     for name, reason in drawn.empty.items():
         say(f"{name}: {reason}")
+    if names and drawn.empty:
+        raise typer.Exit(1)
 
 
 @exports.command("csv")
@@ -327,16 +327,17 @@ def compare(
 @app.command()
 def claims(run_directory: RunDir, json_: Json = False) -> None:
     """Judge the claims that a sweep stated: supported, refuted or inconclusive, with the number that decided."""
-    from analysis.claims import as_json, evaluate_claims, table
+    from analysis.claims import as_json, table
+    from analysis.questions import verdicts
     from analysis.runs import load_results
     from study.store import RunDirectory
 
-    verdicts = evaluate_claims(load_results(RunDirectory(run_directory)))
+    found = verdicts(load_results(RunDirectory(run_directory)))
     if json_:
-        show_json(as_json(verdicts))
+        show_json(as_json(found))
         return
-    show_rows(table(verdicts))
-    if not verdicts:
+    show_rows(table(found))
+    if not found:
         say(f"{run_directory} states no claims: docs/claims.md says how a sweep file states one")
 
 

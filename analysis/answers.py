@@ -114,6 +114,11 @@ def of_a_prior(results: Results, what: str) -> None:
         raise UserError(f"there is no {what}: {ADAPTIVE.format(sampler=results.adaptive)}")
 
 
+def without(table: pd.DataFrame, ends: Sequence[str], results: Results) -> pd.DataFrame:
+    """A table with these columns emptied where a sampler that looked at results chose the configurations."""
+    return table if results.adaptive is None else table.assign(**dict.fromkeys(ends, float("nan")))
+
+
 def chosen(results: Results, task: str, methods: Sequence[str]) -> tuple[str, ...]:
     """Methods of a task, all where none is named.
 

@@ -254,9 +254,7 @@ def _varies(values: pd.Series, methods: pd.Series) -> bool:
 def _axis(name: str, values: pd.Series, rows: pd.DataFrame, results: Results) -> Axis:
     word = WORDS.get(name, name)
     known = values.dropna()
-    domain = results.domains.get(word, results.domains.get(name))
-    needed = [domain.name] if isinstance(domain, When) and domain.name in rows.columns else []
-    parts = [part for part, _ in parts_where(domain, rows.loc[known.index, needed]) if part is not None]
+    parts = _parts(name, word, rows.loc[known.index], results)
     if not pd.api.types.is_numeric_dtype(known) or pd.api.types.is_bool_dtype(known):
         return Axis(name, word, log=False, levels=_levels(set(map(str, known)), parts), low=np.nan, high=np.nan)
     ranges = [part for part in parts if isinstance(part, Uniform | LogUniform)]
@@ -265,6 +263,20 @@ def _axis(name: str, values: pd.Series, rows: pd.DataFrame, results: Results) ->
     most = MANY if parts and not ranges else FEW
     levels = _levels(set(known.astype("float64")), [] if ranges else parts) if known.nunique() <= most else ()
     return Axis(name, word, log, levels if visited or not ranges else (), low, high)
+
+
+def _parts(name: str, word: str, rows: pd.DataFrame, results: Results) -> list[Domain]:
+    """The plain domains that some trials drew a hyperparameter from, each method from its own."""
+    found: list[Domain | None] = []
+    for method in rows["method"].unique():
+        domains = results.domains_of(method)
+        domain = domains.get(word, domains.get(name))
+        if isinstance(domain, When):
+            needed = [domain.name] if domain.name in rows.columns else []
+            found += [part for part, _ in parts_where(domain, rows.loc[rows["method"] == method, needed])]
+        else:
+            found.append(domain)
+    return [part for part in dict.fromkeys(found) if part is not None]
 
 
 def _levels(seen: set[Level], parts: list[Domain]) -> tuple[Level, ...]:
@@ -281,7 +293,7 @@ def _support(values: pd.Series, ranges: list[Uniform | LogUniform]) -> tuple[flo
         wide = low > 0 and high / low >= WIDE
         return low, high, wide and _lopsided(np.log(values)) < _lopsided(values)
     ends = [float(end) for part in ranges for end in values_of(part)]
-    low, high = min(low, *ends), max(high, *ends)  # a variant may draw beyond the sweep's prior
+    low, high = min(low, *ends), max(high, *ends)  # a source may declare less than it drew from
     return low, high, low > 0 and isinstance(ranges[0], LogUniform)
 
 

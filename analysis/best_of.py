@@ -64,6 +64,9 @@ def best_of(pairs: Pairs, first: FloatArray, second: FloatArray, size: int) -> B
         rows = assignments(index)
         a, b = (np.mean([pseudo_values(scores[row], size) for row in rows], axis=0) for scores in (first, second))
     found = replace(intervals.difference(Points(a - b, replicates)), p_value=None)
+    if size > 1 and not intervals.vary(a - b):  # pseudo-values leave [-1, 1], where the interval of a few would hold
+        why = f"no interval: fewer than {min(intervals.DIFFERING, n // 2)} of {n} points differ from the most common"
+        found = replace(found, low=np.nan, high=np.nan, method=why)
     if n < TRUSTED * size:
         found = replace(found, low=np.nan, high=np.nan, method=f"no interval below {TRUSTED * size} points")
     return BestOf(size, float(a.mean()), float(b.mean()), found)

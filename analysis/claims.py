@@ -19,7 +19,9 @@ is supported where all its checks are, by the largest of their p (an intersectio
 no adjustment), and refuted where one is, by the least of their p times the number of checks (Bonferroni). Claims of one
 family that were stated before any result share the chance of a wrong verdict: their p are adjusted by Holm (1979),
 which is to look at wider intervals. What has no p yet counts as p = 1, and so does a claim that was taken out after
-results: neither helps another one.
+results: neither helps another one. A claim whose configurations became more after results keeps its verdict and its
+place in the family, and is labelled: whoever looks and goes on until a verdict comes has a larger error (Armitage,
+McPherson and Rowe 1969).
 """
 
 from __future__ import annotations
@@ -37,18 +39,19 @@ from analysis.measures import measure
 from analysis.pairing import holm
 from analysis.results import Results
 from analysis.words import number, p_value
-from study.claims import DIRECTIONS, LEAST, Check, Claim, Registered, digest_of
+from study.claims import DIRECTIONS, LEAST, Check, Claim, digest_of
+from study.statements import AFTER, BEFORE, EXTENDED, WITHDRAWN, Registered
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
 VERDICTS = (SUPPORTED, REFUTED, INCONCLUSIVE)
-BEFORE, AFTER, WITHDRAWN = "before the run", "after the fact", "withdrawn"
-"""When a claim was stated; only claims from before the run are adjusted together."""
-
 OPPOSITES = {
     **{"higher": "not_higher", "lower": "not_lower", "equal": "differ"},
     **{"not_higher": "higher", "not_lower": "lower", "differ": "equal"},
 }
 """What a number does that does not do what a direction says."""
+
+OVER_TIME = ("trend", "association")
+"""Measures that a trial without enough evaluations does not have, though it may have ended."""
 
 ALPHA = 0.05
 """Adjusted p below which there is a verdict."""
@@ -97,7 +100,8 @@ class Verdict:
         id: The claim's id.
         statement: The claim in words.
         source: Paper and section.
-        standing: When it was stated: `BEFORE`, `AFTER` or `WITHDRAWN`.
+        standing: When it was stated: `BEFORE`, `AFTER` or `WITHDRAWN`; `EXTENDED` if it was before the run, and its
+            configurations became more after results.
         family: Name of its family.
         verdict: One of `VERDICTS`; None for a claim that was withdrawn.
         reason: Why, in one sentence; the number itself is that of `deciding`.
@@ -167,7 +171,7 @@ def _unadjusted(results: Results, item: Registered) -> Verdict:
     claim = item.claim
     findings = tuple(_findings(results, claim))
     verdict, deciding, p_value = _conjunction(findings)
-    standing = BEFORE if item.rows == 0 else AFTER
+    standing = _standing(results, claim) if item.rows == 0 else AFTER
     return Verdict(
         *(
             claim.id,
@@ -183,6 +187,16 @@ def _unadjusted(results: Results, item: Registered) -> Verdict:
             None,
         )
     )
+
+
+def _standing(results: Results, claim: Claim) -> str:
+    """How a claim stands that was stated before the run: whoever sees a verdict may go on until it pleases."""
+    looked = [
+        results.extended(check.tasks, (*check.methods, *([check.control] if check.control else [])))
+        for check in claim.checks
+    ]
+    rows = min((count for count in looked if count is not None), default=None)
+    return BEFORE if rows is None else EXTENDED.format(rows=rows)
 
 
 def _findings(results: Results, claim: Claim) -> Iterator[Finding]:
@@ -257,7 +271,8 @@ def _blocked(check: Check, found: Measured, adaptive: str | None, *, straddles: 
         if found.least is not None and found.greatest is not None:
             low, high = number(found.least.estimate.value), number(found.greatest.estimate.value)
             could = f"the number can still become anything from {low} to {high}"
-        return f"interim: {found.undecided} of {found.trials} have no outcome yet, and {could}"
+        lack = "have too few evaluations" if check.measure in OVER_TIME else "have no outcome yet"
+        return f"interim: {found.undecided} of {found.trials} {lack}, and {could}"
     if estimate.n < LEAST:
         return f"{estimate.n} design points have such a number in the region, and {LEAST} are needed"
     if math.isnan(estimate.low):

@@ -1,7 +1,8 @@
 """Which of two methods survives more of the prior: paired differences, their p-values, and verdicts.
 
 Pairs that the sweep file declared before it ran are confirmatory: their p-values are adjusted together within a task
-and they get a verdict. All others are exploratory: described, never judged. Configurations that a search chose are no
+and they get a verdict. All others are exploratory: described, never judged; so are pairs that were declared
+after results. Configurations that a search chose are no
 draws from a prior: of an adaptive sweep nothing is claimed.
 """
 
@@ -17,6 +18,7 @@ import pandas as pd
 from analysis import intervals
 from analysis.best_of import SIZES, BestOf, best_of
 from analysis.intervals import Estimate
+from analysis.judging import explored, judged
 from analysis.outcomes import FloatArray, Sample
 from analysis.pairing import (
     Arms,
@@ -24,9 +26,7 @@ from analysis.pairing import (
     Pairs,
     Record,
     align,
-    benjamini_hochberg,
     four_way,
-    holm,
     improvement,
     mcnemar,
     pair,
@@ -35,14 +35,12 @@ from analysis.pairing import (
 )
 from analysis.profiles import utility
 from analysis.results import Results, TaskFacts
+from analysis.summary import stated
 
-SIGNIFICANT = 0.05
-"""Adjusted p below which a confirmatory comparison gets a direction."""
-
-INTERIM = "interim"
-CENSORED = "censored"
 ADAPTIVE = "adaptive: no claim"
-NO_DIFFERENCE = "no difference shown"
+
+SEARCH = "a search"
+"""What chose the configurations of an adaptive sweep."""
 
 EVERY_PAIR = 12
 """Up to so many methods, 66 pairs, every pair is compared; a thousand intervals would tell nobody anything."""
@@ -51,12 +49,13 @@ ROOM = 6
 """Pairs with the first method that a figure shows where none is confirmatory."""
 
 PLAIN = ("planned", "pairs", "points", "unpaired", "missing", "stopped")
+SAID = ("standing", "verdict", "p_adjusted", "p_discovery", "spread")
 SIDES = ("log_auc", "success", "failures")
 ESTIMATES = ("log_auc_difference", "success_difference", "poi_paired", "poi_pop")
 FOUR_WAYS = ("finished", "reached")
 ENDS = ("", "_low", "_high", "_method")
 COLUMNS = (
-    *("task", "first", "second", "family", "verdict", "p_adjusted", "p_discovery"),
+    *("task", "first", "second", "family", "standing", "verdict", "p_adjusted", "p_discovery"),
     *PLAIN,
     *(f"{name}_{side}" for name in SIDES for side in ("first", "second")),
     *(f"{name}{end}" for name in ESTIMATES for end in (*ENDS, "_p")),
@@ -94,7 +93,7 @@ class Comparison:
         success: Success fraction of the first and of the second method.
         success_difference: Paired difference of the success fractions.
         failures: Failure rate of the first and of the second method.
-        best: Expected best score of a few configurations, of both methods.
+        best: Expected best score of a few configurations, of both methods; none of an adaptive sweep.
         record: Wins, ties and losses.
         finished: Pairs in which both, one or none did not fail.
         reached: Pairs in which both, one or none succeeded.
@@ -104,6 +103,7 @@ class Comparison:
         p_adjusted: Holm's p of the log-AUC difference; None for an exploratory or undecided comparison.
         p_discovery: Benjamini and Hochberg's p among the task's exploratory pairs; None for others, or undecided.
         verdict: What the adjusted p allows to say; None for an exploratory comparison.
+        standing: When the pair was declared, as `Results.standing` says it; None for a pair that never was.
     """
 
     task: str
@@ -136,6 +136,7 @@ class Comparison:
     p_adjusted: float | None = None
     p_discovery: float | None = None
     verdict: str | None = None
+    standing: str | None = None
 
 
 def compare_all(results: Results) -> tuple[Comparison, ...]:
@@ -162,12 +163,14 @@ def compare_task(results: Results, task: str) -> tuple[Comparison, ...]:
             _compared(_planned_pairs(arms, *names, empty=adaptive), *names, task=task, facts=facts),
             confirmatory=index < len(declared),
             setting=setting,
+            standing=results.standing(task, *names),
         )
-        for index, names in enumerate([*declared, *_others(arms, declared)])
+        for index, names in enumerate([*declared, *_others(arms, declared, results.late)])
     ]
     if adaptive:
         return tuple(unclaimed(item) for item in found)
-    return (*_judged(found[: len(declared)]), *_explored(found[len(declared) :]))
+    withdrawn = sum(set(names) <= set(arms.methods) for names in results.withdrawn)
+    return (*judged(found[: len(declared)], withdrawn=withdrawn), *explored(found[len(declared) :]))
 
 
 def compare_pair(results: Results, task: str, first: str, second: str) -> Comparison:
@@ -176,8 +179,11 @@ def compare_pair(results: Results, task: str, first: str, second: str) -> Compar
     Raises:
         ValueError: A method is not planned on the task, or the methods share no configuration.
     """
-    setting = results.setting(task)
-    found = replace(compare(results.outcomes(task), first, second, facts=results.facts(task)), setting=setting)
+    found = replace(
+        compare(results.outcomes(task), first, second, facts=results.facts(task)),
+        setting=results.setting(task),
+        standing=results.standing(task, first, second),
+    )
     for item in compare_task(results, task):
         if {item.first, item.second} == {first, second}:
             found = replace(
@@ -251,14 +257,14 @@ def table(comparisons: tuple[Comparison, ...]) -> pd.DataFrame:
 
 
 def flat(comparison: Comparison) -> dict[str, object]:
-    """A comparison as numbers and words by column name, `COLUMNS`."""
-    row: dict[str, object] = {
+    """A comparison as numbers and words by column name, `COLUMNS`; NaN for what it does not have."""
+    row: dict[str, object] = dict.fromkeys(COLUMNS, float("nan")) | {
         "task": comparison.task,
         "first": comparison.first,
         "second": comparison.second,
         "family": "confirmatory" if comparison.confirmatory else "exploratory",
     }
-    row |= {name: getattr(comparison, name) for name in ("verdict", "p_adjusted", "p_discovery", "spread", *PLAIN)}
+    row |= {name: getattr(comparison, name) for name in (*SAID, *PLAIN)}
     for name in SIDES:
         row[f"{name}_first"], row[f"{name}_second"] = getattr(comparison, name)
     for name in ESTIMATES:
@@ -278,11 +284,12 @@ def _columns(name: str, estimate: Estimate) -> dict[str, object]:
     return {f"{name}{end}": value for end, value in zip(ENDS, ends, strict=True)}
 
 
-def _others(arms: Arms, declared: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    taken = {frozenset(names) for names in declared}
+def _others(arms: Arms, declared: Sequence[tuple[str, str]], late: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     methods = arms.methods
     every = combinations(methods, 2) if len(methods) <= EVERY_PAIR else product(methods[:1], methods[1:])
-    return [names for names in every if frozenset(names) not in taken and arms.share(*names)]
+    known = [names for names in late if set(names) <= set(methods)]
+    once = {frozenset(names): names for names in [*known, *every]}
+    return [names for key, names in once.items() if key not in set(map(frozenset, declared)) and arms.share(*names)]
 
 
 def _planned_pairs(arms: Arms, first: str, second: str, *, empty: bool) -> Pairs:
@@ -343,47 +350,20 @@ def _average(values: FloatArray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _judged(declared: list[Comparison]) -> list[Comparison]:
-    """Adjust a task's confirmatory comparisons and say what they allow.
-
-    An unfinished one counts with p = 1, which can only raise the others' adjusted p: a verdict given before the whole
-    family is finished stays true when it is.
-    """
-    raw = [item.log_auc_difference.p_value if _unfinished(item) is None else 1.0 for item in declared]
-    adjusted = holm([1.0 if p is None else p for p in raw])
-    return [_verdict(item, float(p)) for item, p in zip(declared, adjusted, strict=True)]
-
-
-def _explored(others: list[Comparison]) -> list[Comparison]:
-    """Adjust a task's exploratory comparisons for the share of false discoveries; an unfinished one has no p."""
-    raw = [item.log_auc_difference.p_value if _unfinished(item) is None else None for item in others]
-    known = iter(benjamini_hochberg([p for p in raw if p is not None]))
-    adjusted = [None if p is None else float(next(known)) for p in raw]
-    return [replace(item, p_discovery=p) for item, p in zip(others, adjusted, strict=True)]
-
-
 def unclaimed(item: Comparison) -> Comparison:
-    """A comparison as an adaptive sweep allows it: described, without any p."""
+    """A comparison as an adaptive sweep allows it: what was seen on the shared configurations, without inference.
+
+    No interval and no p, and no best of a few configurations: that is an expectation over draws from the prior.
+    """
     return replace(
         item,
-        log_auc_difference=replace(item.log_auc_difference, p_value=None),
-        success_difference=replace(item.success_difference, p_value=None),
+        log_auc_difference=stated(item.log_auc_difference, SEARCH),
+        success_difference=stated(item.success_difference, SEARCH),
+        poi_paired=stated(item.poi_paired, SEARCH),
+        poi_pop=stated(item.poi_pop, SEARCH),
+        best=(),
         mcnemar=None,
+        p_adjusted=None,
+        p_discovery=None,
         verdict=ADAPTIVE,
     )
-
-
-def _unfinished(comparison: Comparison) -> str | None:
-    if comparison.missing:
-        return INTERIM
-    return CENSORED if comparison.stopped else None
-
-
-def _verdict(comparison: Comparison, adjusted: float) -> Comparison:
-    unfinished = _unfinished(comparison)
-    if unfinished is not None:
-        return replace(comparison, verdict=unfinished)
-    if adjusted >= SIGNIFICANT:
-        return replace(comparison, p_adjusted=adjusted, verdict=NO_DIFFERENCE)
-    better = comparison.first if comparison.log_auc_difference.value > 0 else comparison.second
-    return replace(comparison, p_adjusted=adjusted, verdict=f"{better} survives more")

@@ -38,12 +38,13 @@ def explorer(results: Results, *, rows: int = ROWS) -> list[dict[str, Any]]:
         rows: Most trials over all tasks.
 
     Returns:
-        JSON data, an entry per task: `task`, `metric`, `threshold`, `anchors`, `z` (quantile of Wilson's interval),
-        `endings` (names of `status`), `methods` (name, colour, line and marker), `axes` (column, word, whether
-        logarithmic, levels, ends, trials without it), `points` (kept and planned), and one list per column with an
-        entry per trial: `id`, `method`, `status` and `point` as indices, `seed`, `value` (the primary metric, null
-        unless completed) and `settings` (per axis; a level's index where it has levels, null where a method does not
-        have the hyperparameter).
+        JSON data, an entry per task: `task`, `adaptive` (`Results.adaptive`, null for none: with it there are no
+        intervals), `metric`, `threshold`, `anchors`, `z` (quantile of Wilson's interval), `endings` (names of
+        `status`), `methods` (name, colour, line and marker), `axes` (column, word, whether logarithmic, levels, ends,
+        trials without it), `points` (kept and planned), and one list per column with an entry per trial: `id`,
+        `method`, `status` and `point` as indices, `seed`, `value` (the primary metric, null unless completed) and
+        `settings` (per axis; a level's index where it has levels, null where a method does not have the
+        hyperparameter).
     """
     return [_task(results, task, share=rows / max(1, len(results.plan))) for task in results.tasks]
 
@@ -59,6 +60,7 @@ def _task(results: Results, task: str, *, share: float) -> dict[str, Any]:
     methods = results.methods_of(task)
     return {
         "task": task,
+        "adaptive": results.adaptive,
         **_facts(facts),
         "endings": list(ENDINGS),
         "methods": [_method(name, results.methods.index(name)) for name in methods],

@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 
 from analysis import words
+from analysis.axes import axes_of
 from analysis.budgets import best_score
-from analysis.claims import BEFORE, REFUTED, SUPPORTED, Verdict, evaluate_claims
+from analysis.claims import REFUTED, SUPPORTED, Verdict
 from analysis.comparisons import Comparison
 from analysis.intervals import Estimate
 from analysis.outcomes import sample
 from analysis.pair_report import pair_reports
-from analysis.pair_words import paragraph
+from analysis.pair_words import further
+from analysis.questions import verdicts
 from analysis.regions import safe_region
 from analysis.results import Reference, Results, TaskFacts
 from analysis.trajectories import untrained_share
+from search_spaces.domains import Choice, Cross, Domain, LogUniform, Uniform, When
+from study.statements import AFTER, BEFORE, WITHDRAWN
 from study.trial import BUDGET_UNITS, Budget
 
 SEED = 20_240_519
@@ -81,7 +85,7 @@ def find(results: Results, comparisons: Sequence[Comparison], *, brief: bool = F
     others = {task: _of(comparisons, task, confirmatory=False) if whole else [] for task in results.tasks}
     return Findings(
         silence=_silence(results, judged=any(judged.values()), brief=brief),
-        claims=tuple(_claimed(verdict) for verdict in evaluate_claims(results)) if whole else (),
+        claims=tuple(_claimed(verdict) for verdict in verdicts(results)) if whole else (),
         designs={task: design(results, task) for task in results.tasks},
         confirmatory={
             task: tuple(_judged(item, grounds(results, item) if whole else ()) for item in items)
@@ -98,7 +102,8 @@ def _of(comparisons: Sequence[Comparison], task: str, *, confirmatory: bool) -> 
 
 
 def _judged(item: Comparison, more: tuple[str, ...]) -> Finding:
-    return Finding(_pair(item), item.verdict, item.p_adjusted is not None, (words.sentence(item), *more))
+    settled = item.p_adjusted is not None and item.standing in (None, BEFORE)
+    return Finding(_pair(item), item.verdict, settled, (words.sentence(item), *more))
 
 
 def _described(item: Comparison) -> Finding:
@@ -110,20 +115,21 @@ def _pair(item: Comparison) -> str:
 
 
 def _claimed(verdict: Verdict) -> Finding:
-    """A claim with its reason, and what else it was checked by."""
+    """A claim with its reason, and every number that it was checked by."""
     others = tuple(
-        f"{found.number} is {_ends(found.estimate)}; stated: {found.statement}."
-        for found in verdict.findings
-        if found is not verdict.deciding
+        f"{found.number} is {_ends(found.estimate)}; stated: {found.statement}." for found in verdict.findings
     )
-    told = f"{verdict.statement.rstrip('.')} ({verdict.source}; stated {verdict.standing})."
+    extended = verdict.standing not in (BEFORE, AFTER, WITHDRAWN)
+    when = f"{BEFORE}, {verdict.standing}" if extended else verdict.standing
+    told = f"{verdict.statement.rstrip('.')} ({verdict.source}; stated {when})."
     settled = verdict.verdict in (SUPPORTED, REFUTED) and verdict.standing == BEFORE
-    shown = verdict.verdict or verdict.standing
+    shown = f"{verdict.verdict} ({verdict.standing})" if extended else verdict.verdict or verdict.standing
     return Finding(verdict.id, shown, settled, (told, f"{verdict.reason.rstrip('.')}.", *others))
 
 
 def _ends(found: Estimate) -> str:
-    return f"{words.number(found.value)} [{words.number(found.low)}, {words.number(found.high)}]"
+    ends = "" if np.isnan(found.low) else f" [{words.number(found.low)}, {words.number(found.high)}]"
+    return f"{words.number(found.value)}{ends}"
 
 
 # A comparison
@@ -132,7 +138,7 @@ def _ends(found: Estimate) -> str:
 def grounds(results: Results, item: Comparison) -> tuple[str, ...]:
     """What else a reader has to know to judge a comparison.
 
-    The pairs that tell the two methods apart; from `pair_words.paragraph` the best of a few configurations, where the
+    The pairs that tell the two methods apart; from `pair_words.further` the best of a few configurations, where the
     profiles stand apart, the sign in parts of the prior, the difference that the design could have detected and the
     same at equal discriminator steps; and the share of failures that were never trained within the budget.
 
@@ -143,8 +149,7 @@ def grounds(results: Results, item: Comparison) -> tuple[str, ...]:
     if not item.pairs:
         return ()
     (report,) = pair_reports(results, item.first, item.second, task=item.task)
-    more = paragraph(report).removeprefix(words.sentence(report.comparison)).strip()
-    return tuple(sentence for sentence in (_discordance(item), more, _untrained(results, item)) if sentence)
+    return tuple(sentence for sentence in (_discordance(item), further(report), _untrained(results, item)) if sentence)
 
 
 def _discordance(item: Comparison) -> str:
@@ -206,6 +211,8 @@ def _silence(results: Results, *, judged: bool, brief: bool) -> str | None:
         return f"There is no verdict: {results.adaptive} chose configurations after seeing results."
     if len(results.methods) < 2:
         return f"There is no verdict: {results.methods[0]} is the only method, and nothing is there to compare it with."
+    if results.late:
+        return "There is no verdict: every comparison that was to be decided was declared after results existed."
     return (
         "There is no verdict: the sweep file declares no comparison or claim that was to be decided "
         "(confirmatory, claims). What follows describes."
@@ -229,7 +236,25 @@ def _prior(results: Results, planned: pd.DataFrame) -> str:
     sampler = "/".join(str(name) for name in planned["sampler"].unique())
     if results.adaptive:
         return f"Configurations chosen by {sampler}"
-    return f"Prior {results.prior} ({sampler})" if results.prior else f"Prior {sampler}"
+    name = f"Prior {results.prior} ({sampler})" if results.prior else f"Prior {sampler}"
+    varied = [axis.word for axis in axes_of(results, str(planned["task"].iloc[0])) if axis.word in results.domains]
+    ranges = [f"{word} {_range(results.domains[word])}" for word in varied]
+    return f"{name}, {', '.join(ranges)}" if ranges else name
+
+
+def _range(domain: Domain | When) -> str:
+    """A domain as a sentence names it."""
+    match domain:
+        case Uniform(low, high):
+            return f"{low:g} to {high:g}"
+        case LogUniform(low, high):
+            return f"{low:g} to {high:g} (logarithmic)"
+        case Choice(values) | Cross(values):
+            return " or ".join(map(str, values))
+        case When(name=name):
+            return f"by {name}"
+        case _:
+            return "as published"
 
 
 def _configurations(planned: pd.DataFrame) -> str:

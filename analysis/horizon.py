@@ -1,7 +1,11 @@
 """A sweep as it stood at earlier budgets: outcomes recomputed from the history.
 
-The primary value at a budget follows the rule of the trials table: the median over the evaluations of the last fifth of
-that budget, at least five of them. A trial that diverges later has not diverged yet.
+A trial's primary value is the median over the last fifth of its evaluations, at least five. At an earlier budget D all
+trials are measured at the same places, which lie in D as those evaluations lie in a whole budget: of 25 evaluations at
+.84 D, .88 D, .92 D, .96 D and D, whatever the steps at which a trial itself was evaluated. Counting back a trial's own
+evaluations instead would reach further back in those with fewer of them by D, those with a larger n_critic, say, and
+call them worse. A value between two evaluations is interpolated, in the logarithm where both are positive, and behind
+the last one it is the last. A whole trial has the value of its row. A trial that diverges later has not diverged yet.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.outcomes import FloatArray, IntArray, code
@@ -24,7 +29,13 @@ UNITS = ("generator_steps", "discriminator_steps", "updates")
 BUDGETS = 25
 """Most budgets that are looked at by default."""
 
+COARSEST = 0.25
+"""Evaluations that are farther apart than this share of a budget do not say how a trial stood there."""
+
 STEPS = ("generator_steps", "discriminator_steps")
+
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -108,26 +119,70 @@ def _curves(results: Results, task: str, others: tuple[str, ...], unit: str) -> 
 def coded_at(found: Curves, steps: float) -> FloatArray:
     """The coded outcome of each trial after some steps, shape (trials,): see `outcomes.code`.
 
-    NaN where a trial has no row, has fewer than five evaluations by then (unless it has no more at its end), or was
-    stopped by then.
+    NaN where a trial has no row, was stopped by then, or was evaluated too seldom to say.
     """
     ended = found.rows["status"].notna().to_numpy()
     final = code(found.rows["status"].to_numpy(dtype=object), found.rows["primary"].to_numpy(dtype=np.float64))
-    alive = (found.rows["status"] == Status.COMPLETED.value).to_numpy()
     # a trial that diverged after so many steps was still sound there
-    whole = ended & np.where(alive, found.done <= steps, found.done < steps)
+    over = ended & (whole(found, steps) | (~_completed(found) & (found.done < steps)))
     now = np.where(ended, tail_at(found, steps), np.nan)
-    return np.where(whole, final, now)
+    return np.where(over, final, now)
 
 
-def tail_at(found: Curves, steps: float) -> FloatArray:
-    """Each trial's median over the last fifth of its evaluations up to some steps, at least five; NaN for fewer."""
-    counts = np.sum(found.steps <= steps, axis=1)
-    medians = np.full(len(counts), np.nan)
-    for count in np.unique(counts[counts >= TAIL_LEAST]):
-        here = counts == count
-        medians[here] = np.median(found.values[here, count - tail_length(int(count)) : count], axis=1)
-    return medians
+def whole(found: Curves, steps: float) -> BoolArray:
+    """Which trials had completed after some steps, shape (trials,)."""
+    return np.asarray(_completed(found) & (found.done <= steps), dtype=np.bool_)
+
+
+def _completed(found: Curves) -> BoolArray:
+    return (found.rows["status"] == Status.COMPLETED.value).to_numpy(dtype=np.bool_)
+
+
+def tail_at(found: Curves, steps: float, name: str | None = None) -> FloatArray:
+    """Each trial's median over the places that stand for some steps, or for its end if that came before.
+
+    Args:
+        found: The curves.
+        steps: The budget.
+        name: One of `others`; None for the primary metric.
+
+    Returns:
+        shape (trials,), NaN where evaluations are more than `COARSEST` of the budget apart, or begin too late.
+    """
+    count = int(found.counts.max(initial=0))
+    if not count:
+        return np.full(len(found.rows), np.nan)
+    budget = _reached(found, steps)
+    places = range(count - tail_length(count) + 1, count + 1)
+    return np.asarray(np.median([_between(found, budget * k / count, budget, name) for k in places], axis=0))
+
+
+def last_at(found: Curves, steps: float, name: str | None = None) -> FloatArray:
+    """Each trial's value after some steps, or at its end if that came before; otherwise as `tail_at`."""
+    budget = _reached(found, steps)
+    return _between(found, budget, budget, name) if found.counts.any() else np.full(len(budget), np.nan)
+
+
+def _reached(found: Curves, steps: float) -> FloatArray:
+    return np.where(whole(found, steps), found.done, float(steps))
+
+
+def _between(found: Curves, places: FloatArray, budget: FloatArray, name: str | None) -> FloatArray:
+    """Each trial's value at a place of its own, shape (trials,)."""
+    values = found.values if name is None else found.others[name]
+    rows, passed = np.arange(len(places)), np.sum(found.steps < places[:, None], axis=1)
+    left, right = np.maximum(passed - 1, 0), np.minimum(passed, np.maximum(found.counts - 1, 0))
+    start, end = found.steps[rows, left], found.steps[rows, right]
+    first, second = values[rows, left], values[rows, right]
+    share = np.divide(places - start, end - start, out=np.zeros(len(places)), where=end > start)
+    with np.errstate(invalid="ignore"):
+        straight = np.where(share > 0, (1 - share) * first + share * second, first)
+        positive = (first > 0) & (second > 0)
+    found_there = np.where(end == places, second, straight)
+    curved = positive & (end != places) & (end > start)
+    found_there[curved] = first[curved] ** (1 - share[curved]) * second[curved] ** share[curved]
+    near = (passed > 0) & (np.maximum(end, places) - start <= COARSEST * budget)
+    return np.where((end == places) | near, found_there, np.nan)
 
 
 def tail_length(count: int) -> int:
@@ -136,7 +191,7 @@ def tail_length(count: int) -> int:
 
 
 def budgets_of(found: Curves, *, most: int = BUDGETS) -> FloatArray:
-    """Budgets at which every trial that was still sound had five evaluations, ascending; the last is the whole one.
+    """Budgets at which every trial that was still sound was evaluated often enough, ascending; the last is the whole.
 
     Args:
         found: The curves.
@@ -147,11 +202,14 @@ def budgets_of(found: Curves, *, most: int = BUDGETS) -> FloatArray:
     """
     if not found.counts.any():
         return np.empty(0)
-    sound = (found.rows["status"] == Status.COMPLETED.value).to_numpy() & (found.counts > 0)
-    rows = np.flatnonzero(sound)
-    fifth = found.steps[rows, np.minimum(found.counts[rows], TAIL_LEAST) - 1]
+    sound = found.steps[_completed(found) & (found.counts > 0)]
+    count = int(found.counts.max())
+    # the first place of a budget lies at this share of it
+    begin = sound[:, 0] * count / (count - tail_length(count) + 1)
+    apart = np.nan_to_num(np.diff(sound, axis=1)).max(axis=1, initial=0.0) / COARSEST
     steps = np.unique(found.steps[~np.isnan(found.steps)])
-    known = steps[steps >= fifth.max(initial=-np.inf)]
+    least = min(steps[-1], np.maximum(begin, apart).max(initial=-np.inf))
+    known = steps[steps >= least]
     places = np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(np.int64)
     return np.asarray(known[places], dtype=np.float64)
 
@@ -167,8 +225,7 @@ def outcomes_at(results: Results, task: str, steps: int, *, unit: str = UNITS[0]
 
     Returns:
         The rows of `Results.outcomes` with `status` and `primary` as of then: completed if the trial was sound with a
-        value, diverged if it had diverged by then, missing where it has no row or fewer than five evaluations by then
-        (unless it has no more than that at its end).
+        value, diverged if it had diverged by then, missing where it has no row or was evaluated too seldom to say.
 
     Raises:
         ValueError: For an unknown unit, or steps below 1.
@@ -186,36 +243,34 @@ def outcomes_at(results: Results, task: str, steps: int, *, unit: str = UNITS[0]
     )
 
 
-def tail_medians(history: pd.DataFrame, column: str = "primary") -> pd.Series:
-    """Each trial's median of a column over the last fifth of its evaluations, at least five; indexed by trial id.
-
-    Trials with fewer than five evaluations are left out.
-    """
-    ordered = history.sort_values(["trial_id", "evaluation"], kind="stable")
-    group = ordered.groupby("trial_id", sort=False)
-    count = group["evaluation"].transform("size")
-    kept = np.maximum(TAIL_LEAST, np.ceil(TAIL_SHARE * count))
-    last = count - group.cumcount()
-    tail = ordered[(count >= TAIL_LEAST) & (last <= kept)]
-    found: pd.Series = tail.groupby("trial_id", sort=False)[column].median()
-    return found
+def unmeasured(results: Results, task: str, then: pd.DataFrame) -> BoolArray:
+    """Which rows of `outcomes_at` miss an outcome for want of evaluations, not of the trial; shape (rows,)."""
+    now = results.outcomes(task).set_index("trial_id")["status"].reindex(then["trial_id"]).notna()
+    return np.asarray(now.to_numpy() & then["status"].isna().to_numpy(), dtype=np.bool_)
 
 
-def common_discriminator_steps(results: Results, task: str) -> int | None:
-    """The discriminator steps that every trial of a task is planned to make at least; None where all make the same."""
-    planned = results.plan[results.plan["task"] == task]
-    totals = _planned_discriminator_steps(planned)
+def too_coarse(count: int, of: int, steps: int, unit: str) -> str:
+    """Why nothing is said about an earlier budget at which so many trials of some are unmeasured."""
+    return (
+        f"{count} of {of} trials were evaluated too seldom, at distances above {COARSEST:.0%} of the budget or not at "
+        f"all, to say how they stood after {steps} {unit.replace('_', ' ')}"
+    )
+
+
+def common_steps(results: Results, task: str, unit: str) -> int | None:
+    """The generator or discriminator steps that every trial of a task is planned to make at least; None if all do."""
+    totals = planned_steps(results.plan[results.plan["task"] == task], unit)
     return int(totals.min()) if totals.nunique() > 1 else None
 
 
-def _planned_discriminator_steps(planned: pd.DataFrame) -> pd.Series:
+def planned_steps(planned: pd.DataFrame, unit: str) -> pd.Series:
+    """Generator or discriminator steps that each row of a plan buys: whole steps of the generator."""
     critic = planned["n_critic"].astype("float64").fillna(1.0)
-    steps = planned["budget_steps"].astype("float64")
-    each = {UNITS[0]: critic, UNITS[1]: 0 * critic + 1.0, UNITS[2]: critic / (1 + critic)}
-    factor = pd.Series(np.nan, index=planned.index)
-    for unit, factors in each.items():
-        factor = factor.where(planned["budget_unit"] != unit, factors)
-    return (steps * factor).map(np.floor)
+    budget = planned["budget_steps"].astype("float64")
+    generator = pd.Series(np.nan, index=planned.index)
+    for name, each in zip(UNITS, (0 * critic + 1.0, critic, 1 + critic), strict=True):
+        generator = generator.where(planned["budget_unit"] != name, budget // each)
+    return generator * critic if unit == STEPS[1] else generator
 
 
 def _in_unit(frame: pd.DataFrame, unit: str) -> FloatArray:

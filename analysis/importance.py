@@ -363,8 +363,8 @@ def _pearson(
     held, present = top.sum(axis=1), region.sum(axis=1)
     best, whole = smooth(top) + 1e-12, smooth(region) + 1e-12
     divergence = np.sum(whole * (best / whole - 1) ** 2, axis=1)
-    alpha, beta = held / top_size, present / region_size
-    with np.errstate(divide="ignore", invalid="ignore"):  # no row has the hyperparameter: left out below
+    with np.errstate(divide="ignore", invalid="ignore"):  # no best row, or none with the hyperparameter: 0 below
+        alpha, beta = held / top_size, present / region_size
         found = (top_size / region_size) ** 2 * alpha**2 / beta * divergence
     return np.asarray(np.where((held > 0) & (present >= 2), found, 0.0), dtype=np.float64)
 

@@ -1,18 +1,22 @@
 """The numbers that claims are about, of single trials, of pairs of trials, or of configurations with their seeds.
 
-An undecided trial has no number, and the least and the greatest that it could have bound the mean. A trial without such
-a number by its nature, say the way to a success that it never had, is left out.
+An undecided trial has no number, and the least and the greatest that it could have bound the mean; so they do for a
+trial with too few evaluations for a correlation, as one that diverged early, which is no matter of chance. A trial
+without such a number by its nature, say the way to a success that it never had, is left out. At an earlier budget all
+trials are measured at the same steps, see `horizon`; where some were evaluated too seldom for that there is no number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from analysis.axes import word_columns
+from analysis.best_of import pseudo_values
 from analysis.contrasts import (
     BoolArray,
     Measured,
@@ -23,7 +27,8 @@ from analysis.contrasts import (
     contrast,
     quartile_range,
 )
-from analysis.horizon import outcomes_at, tail_medians
+from analysis.horizon import curves, last_at, outcomes_at, planned_steps, tail_at, too_coarse, unmeasured, whole
+from analysis.intervals import Estimate
 from analysis.outcomes import FloatArray, Sample, code
 from analysis.pairing import KEY, improvement
 from analysis.profiles import utility
@@ -73,7 +78,11 @@ def measure(results: Results, task: str, check: Check, methods: Sequence[str], *
     Raises:
         ValueError: A method is not planned or plans a configuration twice, or the results lack a column.
     """
-    numbers = _NUMBERS[check.measure](_looks(results, task, check, methods))
+    looks = _looks(results, task, check, methods)
+    refused = _refused(looks)
+    if refused is not None:
+        return refused
+    numbers = _NUMBERS[check.measure](looks)
     low, high = MEASURES[check.measure].low, MEASURES[check.measure].high
     found = _estimated(numbers, check, rng)
     undecided = int(numbers.undecided.any(axis=0).sum())
@@ -84,10 +93,29 @@ def measure(results: Results, task: str, check: Check, methods: Sequence[str], *
     return replace(found, least=ends[0], greatest=ends[1])
 
 
+def _refused(looks: list[Look]) -> Measured | None:
+    """No number, with the reason, at an earlier budget that some trials do not reach, or do not say enough about."""
+    check, rows = looks[0].check, pd.concat([look.rows for look in looks], ignore_index=True)
+    if check.steps is None:
+        return None
+    unknown = int(unmeasured(looks[0].results, looks[0].task, rows).sum())
+    reason = too_coarse(unknown, len(rows), check.steps, check.unit)
+    planned = planned_steps(rows, check.unit)
+    short = (planned < check.steps) & (rows["budget_unit"] != check.unit)
+    if short.any():
+        reason = f"{short.sum()} of {len(rows)} trials end before {check.steps} {check.unit}, after {planned.min():.0f}"
+    elif not unknown:
+        return None
+    points = len(_place(looks[0].rows).clusters()[1])
+    return Measured(Estimate(np.nan, np.nan, np.nan, points, reason), lambda _value: 1.0, len(looks[0].rows))
+
+
 def _estimated(numbers: Numbers, check: Check, rng: np.random.Generator) -> Measured:
     known, measured = numbers.known(), MEASURES[check.measure]
     if check.measure == "best_of":
-        return bootstrapped(known, best_of(int(check.k or 1)), size=int(check.k or 1), rng=rng)
+        size = int(check.k or 1)
+        pseudo = partial(pseudo_values, size=size)
+        return bootstrapped(known, best_of(size), size=size, rng=rng, pseudo_values=pseudo)
     if check.measure == "spread":
         return bootstrapped(known, quartile_range, size=1, rng=rng)
     return averaged(known, measured.low, measured.high, proportion=check.measure in _PROPORTIONS)
@@ -126,16 +154,13 @@ def _place(rows: pd.DataFrame) -> Sample:
     )
 
 
-def _by_trial(number: Callable[[Look], FloatArray]) -> Callable[[list[Look]], Numbers]:
-    """Numbers of single trials, one per method."""
+def _by_trial(number: Callable[[Look], FloatArray], *, of_all: bool = False) -> Callable[[list[Look]], Numbers]:
+    """Numbers of single trials, one per method; where each has one, `of_all`, a decided trial without is undecided."""
 
     def numbers(looks: list[Look]) -> Numbers:
-        return Numbers(
-            np.stack([np.where(look.decided(), number(look), np.nan) for look in looks]),
-            np.stack([~look.decided() for look in looks]),
-            contrast(len(looks)),
-            _place(looks[0].rows),
-        )
+        values = np.stack([np.where(look.decided(), number(look), np.nan) for look in looks])
+        undecided = np.isnan(values) if of_all else np.stack([~look.decided() for look in looks])
+        return Numbers(values, undecided, contrast(len(looks)), _place(looks[0].rows))
 
     return numbers
 
@@ -175,13 +200,26 @@ def _column(look: Look) -> FloatArray:
         name = "primary_best"
     elif check.at == "last" and check.steps is None and name == "primary":
         name = "primary_last"
-    elif check.at == "last" or (check.steps is not None and name != "primary"):
-        history = _history(look, name)
-        found = tail_medians(history, name) if check.at == "tail" else history.groupby("trial_id")[name].last()
+    elif check.steps is not None and (check.at, name) != ("tail", "primary"):
+        return _earlier(look, name)
+    elif check.at == "last":
+        found = _history(look, name).groupby("trial_id")[name].last()
         return rows["trial_id"].map(found).to_numpy(dtype=np.float64)
     if name not in rows.columns:
         raise ValueError(f"the results of {look.task} have no column {name!r}")
     return rows[name].to_numpy(dtype=np.float64)
+
+
+def _earlier(look: Look, name: str) -> FloatArray:
+    """A metric at the check's budget, by the rule of `horizon`."""
+    check, steps = look.check, float(look.check.steps or 0)
+    others = () if name == "primary" else (name,)
+    found = curves(look.results, look.task, *others, unit=check.unit)
+    values = (tail_at if check.at == "tail" else last_at)(found, steps, *others)
+    if check.at == "tail" and name in found.rows.columns:
+        values = np.where(whole(found, steps), found.rows[name].to_numpy(dtype=np.float64), values)
+    known = pd.Series(values, index=found.rows["trial_id"])
+    return np.asarray(look.rows["trial_id"].map(known), dtype=np.float64)
 
 
 def _history(look: Look, *columns: str) -> pd.DataFrame:
@@ -263,8 +301,8 @@ _NUMBERS: dict[str, Callable[[list[Look]], Numbers]] = {
     "spread": _by_trial(_score),
     "seed_spread": _by_configuration,
     "rising": _by_trial(_rising),
-    "trend": _by_trial(_trend),
-    "association": _by_trial(_association),
+    "trend": _by_trial(_trend, of_all=True),
+    "association": _by_trial(_association, of_all=True),
 }
 """What a number is, for every key of `study.claims.MEASURES`."""
 

@@ -38,12 +38,13 @@ class PairReport:
         comparison: Their paired comparison at the whole budget.
         region: The condition that configurations were restricted to afterwards, or None.
         equal_steps: The same at equal discriminator steps, or why there is no such view.
-        difference: The difference of their profiles with its band.
+        difference: The difference of their profiles with its band, which an adaptive sweep does not have.
         dominance: What that band shows; None for an adaptive sweep, whose curves are no profiles of a prior.
         parts: The difference of the log-AUC in parts of the prior, all of it first; none for an adaptive sweep.
         success_detectable: The least difference of success that so many points find with 80 % power, at the discordance
-            seen; NaN where none is.
-        log_auc_detectable: The least difference of the log-AUC, at the standard deviation seen; NaN below two points.
+            seen; NaN where none is, and for an adaptive sweep.
+        log_auc_detectable: The least difference of the log-AUC, at the standard deviation seen; NaN below two points,
+            and for an adaptive sweep.
     """
 
     comparison: Comparison
@@ -196,6 +197,8 @@ def _report(results: Results, task: str, first: str, second: str, where: str | N
         raise UserError(f"{task}: {error}") from None
     facts, adaptive = results.facts(task), results.adaptive is not None
     difference = profile_difference(pair(results.outcomes(task), first, second), rng=np.random.default_rng(SEED))
+    if adaptive:
+        difference = dataclasses.replace(difference, half_width=math.nan, band=f"no band: chosen by {results.adaptive}")
     return PairReport(
         comparison=comparison,
         region=where,
@@ -203,8 +206,8 @@ def _report(results: Results, task: str, first: str, second: str, where: str | N
         difference=difference,
         dominance=None if adaptive else dominance(difference, low=facts.anchor_low, high=facts.anchor_high),
         parts=() if adaptive else signs(results, task, first, second),
-        success_detectable=_detectable_success(comparison),
-        log_auc_detectable=_detectable_log_auc(comparison),
+        success_detectable=math.nan if adaptive else _detectable_success(comparison),
+        log_auc_detectable=math.nan if adaptive else _detectable_log_auc(comparison),
     )
 
 

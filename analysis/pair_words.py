@@ -35,16 +35,24 @@ def rows(report: PairReport) -> list[dict[str, str]]:
 
 
 def paragraph(report: PairReport) -> str:
-    """The comparison as a claim with every number that it rests on."""
+    """The comparison as a claim with every number that it rests on, and its verdict."""
     found = report.comparison
-    best = [f"{item.size}: {words.share(item.first)} vs {words.share(item.second)}" for item in _known(found)]
-    sentences = [words.sentence(found), f"Expected best score of so many configurations: {', '.join(best) or 'n/a'}."]
+    first = [words.sentence(found)]
     if report.region is not None:
-        sentences.insert(1, f"Only where {report.region}, chosen afterwards: exploratory.")
+        first.append(f"Only where {report.region}, chosen afterwards: exploratory.")
+    verdict = [f"Verdict: {found.verdict}."] if found.verdict is not None else []
+    return " ".join([*first, further(report), *verdict])
+
+
+def further(report: PairReport) -> str:
+    """What else a reader has to know of a comparison, beyond its sentence and its verdict."""
+    found, sentences = report.comparison, []
+    if found.best:
+        best = [f"{item.size}: {words.share(item.first)} vs {words.share(item.second)}" for item in _known(found)]
+        sentences.append(f"Expected best score of so many configurations: {', '.join(best) or 'n/a'}.")
     if report.dominance is not None:
         sentences += [_stand(report, report.dominance), f"In parts: {stable(report.parts).words}.", _detectable(report)]
-    verdict = [f"Verdict: {found.verdict}."] if found.verdict is not None else []
-    return " ".join([*sentences, _equal_steps(report.equal_steps), *verdict])
+    return " ".join([*sentences, _equal_steps(report.equal_steps)])
 
 
 def _known(found: Comparison) -> list[BestOf]:

@@ -128,12 +128,15 @@ def success(sample: Sample, threshold: float) -> Estimate:
 
 
 def success_bounds(sample: Sample, threshold: float) -> tuple[float, float]:
-    """The success fraction if every undecided trial failed, and if every one succeeded; NaN without trials."""
-    planned = len(sample.values)
-    if planned == 0:
+    """The success fraction if every undecided trial failed, and if every one succeeded; NaN without trials.
+
+    Trials are averaged inside their points first, as `success` does, which so lies between the two.
+    """
+    if len(sample.values) == 0:
         return float("nan"), float("nan")
-    successes = int(np.sum(sample.values <= threshold))
-    return successes / planned, (successes + int(np.isnan(sample.values).sum())) / planned
+    reached, unknown = sample.values <= threshold, np.isnan(sample.values)
+    worst, best = (point_means(ending, sample).values for ending in (reached, reached | unknown))
+    return float(worst.mean()), float(best.mean())
 
 
 def utility(values: npt.ArrayLike, *, low: float, high: float) -> FloatArray:

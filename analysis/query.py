@@ -29,6 +29,9 @@ CLOSED = (
 )
 """What is forbidden once the views are there: variables of this process, files, the net, and allowing them again."""
 
+MOST = 5_000_000
+"""Most rows of an answer, which is held in memory."""
+
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -123,7 +126,10 @@ def _answer(directory: RunDirectory, used: Sequence[str], sql: str, *, in_place:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UserError(f"SQL: two columns of the result are called {twice[0]!r}: rename one (AS) or EXCLUDE it")
-        return relation.to_arrow_table()
+        answer = relation.limit(MOST + 1).to_arrow_table()
+        if len(answer) > MOST:
+            raise UserError(f"SQL: the answer has more than {MOST:,} rows: aggregate it, or end it with LIMIT")
+        return answer
 
 
 def _connect(directory: RunDirectory, used: Sequence[str], *, in_place: bool) -> duckdb.DuckDBPyConnection:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from analysis import budgets, claims, comparisons, intervals, profiles, ranges, summary, variance
-from analysis.answers import Answer, Look, chosen, of_a_prior, setting
+from analysis.answers import Answer, Look, chosen, of_a_prior, setting, without
 from analysis.axes import axes_of, axis_named
 from analysis.budgets import BudgetCurve
 from analysis.claims import Verdict
@@ -23,7 +24,7 @@ from analysis.ranges import BoxDifference
 from analysis.regions import Region, safe_region
 from analysis.results import Results
 from analysis.sensitivity import Basin, along, basin
-from analysis.variance import Decomposition
+from analysis.variance import Components, Decomposition
 from study.errors import UserError, unknown
 
 SEED = 20_240_517
@@ -49,14 +50,14 @@ def overview(results: Results, tasks: Sequence[str]) -> Answer[dict[str, object]
 def profile(results: Results, task: str, methods: Sequence[str], *, band: str, rng: Draws) -> Answer[Profile]:
     """Robustness profiles; tau = +inf is the plateau, the fraction that did not fail."""
     facts, names = results.facts(task), chosen(results, task, methods)
-    items = tuple(profiles.profile(drawn, rng=_fresh(rng), band=band) for drawn in _samples(results, task, names))
+    items = tuple(_profile(results, drawn, band, _fresh(rng)) for drawn in _samples(results, task, names))
     tables = [
         pd.DataFrame(
             {
                 "tau": np.append(item.thresholds, np.inf),
                 "fraction": np.append(item.fraction, item.plateau),
-                "low": np.append(item.low, max(0.0, item.plateau - item.half_width)),
-                "high": np.append(item.high, min(1.0, item.plateau + item.half_width)),
+                "low": np.append(item.low, np.maximum(0.0, item.plateau - item.half_width)),
+                "high": np.append(item.high, np.minimum(1.0, item.plateau + item.half_width)),
                 "interval": item.band,
                 "points": item.n,
             }
@@ -71,9 +72,18 @@ def profile(results: Results, task: str, methods: Sequence[str], *, band: str, r
         log=True,
     )
     table = _tall(results, task, names, tables)
-    if results.adaptive:
-        table = table.assign(low=np.nan, high=np.nan, interval=f"no band: configurations chosen by {results.adaptive}")
-    return _answer("Robustness profiles with simultaneous bands", results, task, items, table, look)
+    question = "Robustness profiles" + ("" if results.adaptive else " with simultaneous bands")
+    return _answer(question, results, task, items, table, look)
+
+
+def _profile(results: Results, drawn: Sample, band: str, rng: np.random.Generator) -> Profile:
+    """A profile; of configurations that a search chose without its band."""
+    found = profiles.profile(drawn, rng=rng, band=band)
+    if not results.adaptive:
+        return found
+    none = np.full(len(found.thresholds), np.nan)
+    name = f"no band: configurations chosen by {results.adaptive}"
+    return replace(found, low=none, high=none, half_width=float("nan"), band=name)
 
 
 def success(results: Results, task: str, methods: Sequence[str]) -> Answer[Estimate]:
@@ -115,17 +125,20 @@ def budget(results: Results, task: str, methods: Sequence[str], *, rng: Draws) -
 
 def compare(results: Results, task: str, methods: Sequence[str]) -> Answer[Comparison]:
     """Paired differences: of two methods, or of all pairs where none is named."""
-    found = comparisons.compare_task(results, task)
-    if methods:
-        if len(methods) != 2 or len(set(methods)) != 2:
-            raise UserError(f"compare takes two methods, or none for all pairs, got {', '.join(methods)}")
-        pair_of = set(chosen(results, task, methods))
-        found = tuple(item for item in found if {item.first, item.second} == pair_of) or (
-            comparisons.compare(results.outcomes(task), *methods, facts=results.facts(task)),
-        )
+    if methods and (len(methods) != 2 or len(set(methods)) != 2):
+        raise UserError(f"compare takes two methods, or none for all pairs, got {', '.join(methods)}")
+    names = chosen(results, task, methods) if methods else ()
+    try:
+        found = comparisons.compare_task(results, task)
+        if names:  # of many methods not every pair is in the table
+            found = tuple(item for item in found if {item.first, item.second} == set(names)) or (
+                comparisons.compare_pair(results, task, names[0], names[1]),
+            )
+    except ValueError as error:
+        raise UserError(f"{task}: {error}") from None
     label = "paired difference of log-AUC; right of 0 the first survives more"
-    names = [f"log_auc_difference{end}" for end in ("", "_low", "_high")]
-    look = Look("dots", names[0], names[1], names[2], ("first", "second"), label, mark=0.0)
+    ends = [f"log_auc_difference{end}" for end in ("", "_low", "_high")]
+    look = Look("dots", ends[0], ends[1], ends[2], ("first", "second"), label, mark=0.0)
     table = comparisons.table(found)
     return _answer("Paired differences of methods, first minus second", results, task, found, table, look)
 
@@ -170,7 +183,7 @@ def sensitivity(results: Results, task: str, word: str, methods: Sequence[str]) 
         if first.levels
         else Look("lines", *ends, ("method",), "success fraction", "centre", first.word, first.log)
     )
-    table = _tall(results, task, tuple(found), tables).assign(axis=first.word)
+    table = without(_tall(results, task, tuple(found), tables).assign(axis=first.word), ends[1:], results)
     return _answer(f"Success along {first.word}", results, task, items, table, look)
 
 
@@ -186,7 +199,7 @@ def importance(results: Results, task: str, methods: Sequence[str], *, value: st
     ]
     label = "share of the importance (PED-ANOVA)"
     look = Look("dots", "share", "low", "high", ("method", "axis"), label, chance="null")
-    table = _tall(results, task, names, tables)
+    table = without(_tall(results, task, names, tables), ("low", "high"), results)
     return _answer("Which hyperparameters decide", results, task, (), table, look)
 
 
@@ -219,7 +232,7 @@ def learning(results: Results, task: str, methods: Sequence[str]) -> Answer[obje
 def spread(results: Results, task: str, methods: Sequence[str], *, rng: Draws) -> Answer[Decomposition]:
     """The variance of the score, split into that of configurations and of seeds."""
     names = chosen(results, task, methods)
-    items = tuple(variance.decompose(results, task, name, rng=_fresh(rng)) for name in names)
+    items = tuple(_split(results, task, name, _fresh(rng)) for name in names)
     tables = []
     for item in items:
         split = vars(item.components) if item.components else {}
@@ -228,6 +241,18 @@ def spread(results: Results, task: str, methods: Sequence[str], *, rng: Draws) -
     look = Look("dots", "value", "low", "high", ("method", "component"), "variance of the score; icc: their share")
     table = _tall(results, task, names, tables)
     return _answer("What spreads the scores: configurations or seeds", results, task, items, table, look)
+
+
+def _split(results: Results, task: str, method: str, rng: np.random.Generator) -> Decomposition:
+    """A decomposition; of configurations that a search chose without intervals."""
+    found = variance.decompose(results, task, method, rng=rng)
+    if not results.adaptive:
+        return found
+    parts = found.components and Components(
+        **{name: summary.stated(item, results.adaptive) for name, item in vars(found.components).items()}
+    )
+    noise = found.evaluation and summary.stated(found.evaluation, results.adaptive)
+    return replace(found, components=parts, evaluation=noise)
 
 
 def region(results: Results, task: str, methods: Sequence[str], *, rng: Draws) -> Answer[Region]:
@@ -256,9 +281,24 @@ def region(results: Results, task: str, methods: Sequence[str], *, rng: Draws) -
     return _answer("The largest box of the prior that is safe", results, task, items, table, look)
 
 
+def verdicts(results: Results) -> tuple[Verdict, ...]:
+    """The verdict on every claim that the sweep stated; of an adaptive sweep without intervals and p-values."""
+    found = claims.evaluate_claims(results)
+    return found if results.adaptive is None else tuple(_described(item, results.adaptive) for item in found)
+
+
+def _described(verdict: Verdict, adaptive: str) -> Verdict:
+    bare = tuple(
+        replace(item, estimate=summary.stated(item.estimate, adaptive), p_value=float("nan"))
+        for item in verdict.findings
+    )
+    deciding = None if verdict.deciding is None else bare[verdict.findings.index(verdict.deciding)]
+    return replace(verdict, findings=bare, deciding=deciding, p_value=None, p_adjusted=None)
+
+
 def claimed(results: Results) -> Answer[Verdict]:
     """The verdict on every claim that the sweep stated, with the number that decided."""
-    items = claims.evaluate_claims(results)
+    items = verdicts(results)
     rows = [
         {
             "claim": item.id,

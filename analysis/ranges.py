@@ -340,7 +340,7 @@ def _rows(results: Results, task: str, method: str) -> pd.DataFrame:
 
 
 def _check_size(mean: Weighted, what: str) -> None:
-    if mean.effective < LEAST:
+    if mean.effective < LEAST - TINY:
         raise UserError(
             f"{what}: the range leaves {mean.effective:.3g} effective points of {len(mean.weights)}, fewer than "
             f"{LEAST}: run that range"
@@ -365,7 +365,8 @@ def _profile(decided: Sample, weights: FloatArray) -> dict[str, FloatArray]:
 
 
 def _varied(results: Results, rows: list[pd.DataFrame], word: str) -> bool:
-    return word in results.domains and any(column(frame, word) is not None for frame in rows)
+    priors = (results.domains_of(frame["method"].iloc[0]) for frame in rows)
+    return any(word in prior and column(frame, word) is not None for prior, frame in zip(priors, rows, strict=True))
 
 
 def _weighs(results: Results, rows: list[pd.DataFrame], target: Target) -> bool | None:

@@ -130,7 +130,8 @@ def safe_region(results: Results, task: str, method: str, *, rng: np.random.Gene
     """The largest box of the prior in which a method's trials succeed nine times in ten.
 
     The search is exact over boxes whose edges cut each range into equally likely bins, along the up to four
-    hyperparameters in which success varies most; it holds at least ten points.
+    hyperparameters in which success varies most; it holds at least ten points, and the bins at both ends of each of
+    its sides hold a trial inside of it: it does not reach into what was never sampled.
 
     Args:
         results: The results.
@@ -249,14 +250,36 @@ def _search(space: _Space, kept: BoolArray) -> Box | None:
         volume = np.multiply.outer(volume, mask.mean(axis=1))
         need = np.multiply.outer(need, mask.sum(axis=1) if space.crossed[place] else np.ones(len(mask)))
     fits = (total >= need) & (good >= SAFE * total - TINY)
+    for dimension, place in enumerate(chosen):
+        fits &= _sampled(total, dimension, space.masks[place], space.axes[place])
     if not fits.any():
         return None
     largest = fits & (volume >= volume[fits].max() - TINY)
     best = np.unravel_index(np.argmax(np.where(largest, good / np.maximum(total, 1), -1.0)), volume.shape)
-    box = [np.ones(mask.shape[1], dtype=bool) for mask in space.masks]
+    box = [_spanned(cells[:, place], space.axes[place], mask.shape[1]) for place, mask in enumerate(space.masks)]
     for place, mask, candidate in zip(chosen, masks, best, strict=True):
         box[place] = mask[candidate] > 0
     return tuple(box)
+
+
+def _sampled(total: FloatArray, dimension: int, mask: FloatArray, axis: Axis) -> BoolArray:
+    """Whether the trials of each box reach the ends of its side along one dimension; of texts, every one of them."""
+    count = mask.shape[1]
+    singles = [int(np.flatnonzero((mask == row).all(axis=1))[0]) for row in np.eye(count)]
+    ends = mask.copy()
+    if not axis.text:
+        ends[:, 1:-1] *= 1 - mask[:, :-2] * mask[:, 2:]
+    elif count > SUBSETS:
+        ends[:] = 0  # all of many texts is no side at all
+    empty = (np.take(total, singles, axis=dimension) == 0).astype(np.float64)
+    found: BoolArray = np.moveaxis(np.tensordot(empty, ends, axes=(dimension, 1)), -1, dimension) == 0
+    return found
+
+
+def _spanned(cells: IntArray, axis: Axis, count: int) -> BoolArray:
+    """All of a hyperparameter that bounds no box, from the first bin to the last that hold a trial."""
+    bins = np.arange(count)
+    return np.ones(count, dtype=bool) if axis.text else (bins >= cells.min()) & (bins <= cells.max())
 
 
 def _telling(space: _Space, cells: IntArray, success: BoolArray) -> list[int]:
@@ -316,8 +339,9 @@ def _side(axis: Axis, mask: BoolArray) -> Side:
 def _fraction(results: Results, axes: tuple[Axis, ...], box: Box, rows: pd.DataFrame) -> float:
     """The box's probability: by its sides where they were drawn independently, else the share of planned trials."""
     drawn = rows["sampler"].isin(["sobol", "random"]).all()
-    plain = [len(parts_where(results.domains.get(axis.word), rows)) == 1 for axis in axes]
-    if drawn and all(plain) and all(axis.word in results.domains for axis in axes):
+    domains = results.domains_of(rows["method"].iloc[0])
+    plain = [len(parts_where(domains.get(axis.word), rows)) == 1 for axis in axes]
+    if drawn and all(plain) and all(axis.word in domains for axis in axes):
         return float(math.prod(mask.mean() for mask in box))
     return float(_inside(box, _cells(axes, rows)).mean())
 

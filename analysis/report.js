@@ -34,8 +34,9 @@ async function look(live) {
   const answer = await (await fetch("./", { cache: "no-cache" })).text();
   const fresh = new DOMParser().parseFromString(answer, "text/html");
   const parts = [...document.querySelectorAll("[data-live]")].map((part) => [part, fresh.getElementById(part.id)]);
-  if (parts.some(([, news]) => !news) || fresh.querySelectorAll("[data-live]").length !== parts.length) {
-    location.reload(); // other tasks than before
+  const counts = ["[data-live]", "figure"].map((kind) => [fresh, document].map((one) => one.querySelectorAll(kind).length));
+  if (parts.some(([, news]) => !news) || counts.some(([news, shown]) => news !== shown)) {
+    location.reload(); // other tasks than before, or the run has ended and the pictures are there
     return;
   }
   for (const [part, news] of parts) {

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -19,6 +20,10 @@ from analysis.findings import find
 from analysis.page import Drawing, page
 from analysis.results import Results
 from analysis.summary import summary
+from study.files import write_whole
+
+SHOWN = ("svg", "png")
+"""What the page is made of."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,16 @@ def write_report(results: Results, out: Path, *, processes: int = 1) -> ReportPa
     write_csv(rows, paths.summary)
     write_csv(table(comparisons), paths.comparisons)
     drawings = [_drawing(name, found) for name, found in drawn.items() if found]
-    paths.html.write_bytes(page(results, rows, find(results, comparisons), drawings).encode())
+    write_whole(paths.html, page(results, rows, find(results, comparisons), drawings).encode())
     return paths
+
+
+def drawings(results: Results) -> list[Drawing]:
+    """Every picture that the results have something for, as the page shows it; no file is left."""
+    with TemporaryDirectory() as folder:
+        numbers = {name: picture.numbers(results) for name, picture in FIGURES.items()}
+        drawn = {name: save(name, FIGURES[name], numbers[name], Path(folder), SHOWN) for name in FIGURES}
+        return [_drawing(name, found) for name, found in drawn.items() if found]
 
 
 def _figures(results: Results, folder: Path, processes: int) -> dict[str, tuple[Path, ...]]:

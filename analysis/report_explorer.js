@@ -62,7 +62,7 @@ function explorer(root, read) {
     const pass = passing(data, state.filters), found = summarise(data, pass), view = { data, state, pass, found, shown };
     const on = pass.filter((passes, i) => passes && shown(data.method[i])).length;
     counts.textContent = `${on} of ${pass.length} trials are shown.`;
-    body.replaceChildren(...data.methods.flatMap((method, m) => (shown(m) ? [row(method.name, found[m], data.z)] : [])));
+    body.replaceChildren(...data.methods.flatMap((method, m) => (shown(m) ? [row(method.name, found[m], data)] : [])));
     profiles.draw(view);
     trials.draw(view);
   }
@@ -85,9 +85,10 @@ function explorer(root, read) {
   };
 }
 
-function row(name, one, z) {
+function row(name, one, { z, adaptive }) {
   const [low, high] = wilson(one.success, one.points, z);
-  const success = one.points ? `${share(one.success / one.points)} [${share(low)}, ${share(high)}]` : "n/a";
+  const ends = adaptive ? "[no interval]" : `[${share(low)}, ${share(high)}]`;
+  const success = one.points ? `${share(one.success / one.points)} ${ends}` : "n/a";
   const trials = one.open ? `${one.trials} (${one.open} open)` : one.trials;
   const cells = [success, share(one.area / one.points), trials, one.points, one.failed];
   return make("tr", { "data-method": name }, make("td", {}, name), ...cells.map((cell) => make("td", {}, String(cell))));

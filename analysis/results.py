@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 
 from search_spaces.domains import Domain, When
 from study import schema
-from study.claims import Registered
+from study.statements import AFTER, BEFORE, EXTENDED, WITHDRAWN, Extension, Registered
 
 PLAN_COLUMNS = (
     *("trial_id", "task", "method", "config", "point", "replicate", "seed", "n_critic", "sampler"),
@@ -81,8 +81,12 @@ class Results:
         notice: What a reader must know before any number, or None.
         prior: Name of the prior that the configurations were drawn from, or None.
         domains: The prior: hyperparameter, in the words of the sweep file, to its domain.
+        priors: Method to the prior that it declared for itself, as a variant does; use `domains_of`.
         references: Task to its controls.
         claims: What the sweep states, with when it was first stated.
+        late: Pairs that were declared confirmatory after results, which makes them exploratory.
+        withdrawn: Pairs that were confirmatory and taken out after results.
+        extensions: How the plan grew after results.
         read_history: Reads some columns of the history, all for None; None where there is none. Use `history`.
         read_samples: Reads the generated samples of some trials, with the real ones of every task; None where there are
             none. Use `samples`.
@@ -95,8 +99,12 @@ class Results:
     notice: str | None
     prior: str | None = None
     domains: Mapping[str, Domain | When] = field(default_factory=dict)
+    priors: Mapping[str, Mapping[str, Domain | When]] = field(default_factory=dict)
     references: Mapping[str, tuple[Reference, ...]] = field(default_factory=dict)
     claims: tuple[Registered, ...] = ()
+    late: tuple[tuple[str, str], ...] = ()
+    withdrawn: tuple[tuple[str, str], ...] = ()
+    extensions: tuple[Extension, ...] = ()
     read_history: Callable[[tuple[str, ...] | None], pd.DataFrame] | None = None
     read_samples: Callable[[tuple[str, ...]], pd.DataFrame] | None = None
 
@@ -167,6 +175,25 @@ class Results:
         if self.read_samples is None:
             return pd.DataFrame(columns=[column.name for column in schema.SAMPLES])
         return self.read_samples(trial_ids)
+
+    def domains_of(self, method: str) -> Mapping[str, Domain | When]:
+        """The prior of one method: its own where it declared one, else that of the sweep."""
+        return self.priors.get(method, self.domains)
+
+    def extended(self, tasks: Sequence[str], methods: Sequence[str]) -> int | None:
+        """How many rows there were when some methods first got more trials on some tasks; None if they never did."""
+        grown = (item.rows for item in self.extensions if any(t in tasks and m in methods for t, m in item.cells))
+        return next(grown, None)
+
+    def standing(self, task: str, first: str, second: str) -> str | None:
+        """When two methods' comparison was declared, in words of `study.statements`; None if it never was."""
+        same = {first, second}
+        if same in map(set, self.confirmatory):
+            rows = self.extended((task,), (first, second))
+            return BEFORE if rows is None else EXTENDED.format(rows=rows)
+        if same in map(set, self.late):
+            return AFTER
+        return WITHDRAWN if same in map(set, self.withdrawn) else None
 
     def methods_of(self, task: str) -> tuple[str, ...]:
         """Names of the methods planned on a task, in plan order."""

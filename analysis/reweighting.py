@@ -30,8 +30,9 @@ from study.forms import write_domain
 Target = Mapping[str, Domain | When]
 """Hyperparameter, by the sweep file's word, to its domain; what is absent stays as it was sampled."""
 
-REACH = 10.0
-"""Values must come so many mean gaps near to a target's ends; draws from all of it stay farther with chance e^-10."""
+REACH = 7.0
+"""Where a method declared no prior of its own, as in an imported table: values must come so many mean gaps near to a
+target's ends; draws from all of it stay farther with chance e^-7."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def importance(results: Results, rows: pd.DataFrame, target: Target) -> FloatArr
     """The weight of each trial for a target range.
 
     Args:
-        results: The results, whose prior was sampled.
+        results: The results, whose prior was sampled; of a variant, its own.
         rows: Rows of the plan or of `Results.outcomes` of one method.
         target: The range. A hyperparameter that the method does not have changes nothing.
 
@@ -222,11 +223,13 @@ def _along(results: Results, rows: pd.DataFrame, name: str, target: Domain | Whe
     """Weights along one hyperparameter; 1 where a trial does not have it."""
     weights = np.ones(len(rows))
     known = column.notna().to_numpy()
-    for sampled, here in parts_where(results.domains.get(name), rows):
+    method = rows["method"].iloc[0]
+    for sampled, here in parts_where(results.domains_of(method).get(name), rows):
         for wanted, there in parts_where(target, rows):
             where = known & here & there
             if where.any():
-                weights[where] = _ratio(name, _visited(sampled, results, column[known & here]), wanted, column[where])
+                before = _visited(sampled, results, column[known & here])
+                weights[where] = _ratio(name, before, wanted, column[where], declared=method in results.priors)
     return weights
 
 
@@ -237,11 +240,13 @@ def _visited(sampled: Domain | None, results: Results, column: pd.Series) -> Dom
     return sampled
 
 
-def _ratio(name: str, sampled: Domain | None, target: Domain | None, values: pd.Series) -> FloatArray:
+def _ratio(
+    name: str, sampled: Domain | None, target: Domain | None, values: pd.Series, *, declared: bool
+) -> FloatArray:
     if isinstance(target, Published) and isinstance(sampled, Published):
         return np.ones(len(values))
     if isinstance(sampled, Uniform | LogUniform) and isinstance(target, Uniform | LogUniform):
-        return _densities(name, sampled, target, values.to_numpy(dtype=np.float64))
+        return _densities(name, sampled, target, values.to_numpy(dtype=np.float64), declared=declared)
     if isinstance(sampled, Uniform | LogUniform) or isinstance(target, Uniform | LogUniform | Published | None):
         raise _refused(name, sampled, target, "one has a density where the other has single values")
     keys = [_key(value) for value in values]
@@ -252,26 +257,27 @@ def _ratio(name: str, sampled: Domain | None, target: Domain | None, values: pd.
 
 
 def _densities(
-    name: str, sampled: Uniform | LogUniform, target: Uniform | LogUniform, values: FloatArray
+    name: str, sampled: Uniform | LogUniform, target: Uniform | LogUniform, values: FloatArray, *, declared: bool
 ) -> FloatArray:
     slack = 1e-9 * (sampled.high - sampled.low)
     if target.low < sampled.low - slack or target.high > sampled.high + slack:
         raise _refused(name, sampled, target, "it is not inside")
-    if not _reached(sampled, target, values):
+    if values.min() < sampled.low - slack or values.max() > sampled.high + slack:
+        raise _refused(name, sampled, target, "the method's values lie beyond it (a variant of its own?)")
+    if not declared and not _reached(sampled, target, values):
         raise _refused(name, sampled, target, "the method's own values do not fill it (a variant of its own?)")
     inside = (values >= target.low) & (values <= target.high)
     return np.where(inside, _density(target, values) / _density(sampled, values), 0.0)
 
 
 def _reached(sampled: Uniform | LogUniform, target: Uniform | LogUniform, values: FloatArray) -> bool:
-    """Whether values lie in the sampled range, and so near to the target's ends as draws would."""
+    """Whether values come so near to the target's ends as draws from the sampled range would."""
     scale = np.log if isinstance(sampled, LogUniform) else np.asarray
     low, high = (float(scale(end)) for end in (sampled.low, sampled.high))
     seen = scale(np.unique(values))
     gap = REACH / len(seen) * (high - low)
-    within = seen[0] >= low - 1e-9 * (high - low) and seen[-1] <= high + 1e-9 * (high - low)
     first, last = (float(scale(end)) for end in (max(target.low, sampled.low), target.high))
-    return bool(within and seen[0] <= first + gap and seen[-1] >= last - gap)
+    return bool(seen[0] <= first + gap and seen[-1] >= last - gap)
 
 
 def _density(domain: Uniform | LogUniform, values: FloatArray) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import tomllib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
@@ -16,10 +17,10 @@ import pandas as pd
 from analysis.imported import stored
 from analysis.results import Reference, Results
 from search_spaces.domains import Domain, When
-from study.claims import registered
 from study.errors import UserError
 from study.samples import decoded
 from study.spec import Sweep, parse_sweep
+from study.statements import declared, extensions, known, registered
 from study.store import MANIFEST, SWEEP, RunDirectory
 
 if TYPE_CHECKING:
@@ -112,18 +113,30 @@ def load_results(directory: RunDirectory) -> Results:
     said = stored.note(directory)
     if said is not None:
         return stored.results(directory, said, _history_reader(directory))
-    sweep = load_sweep(directory)
+    sweep, manifest = load_sweep(directory), directory.read_json(MANIFEST)
+    if manifest is None:
+        warnings.warn(
+            f"{directory}/{MANIFEST} is missing or broken: when claims and comparisons were stated is unknown",
+            stacklevel=2,
+        )
+        manifest = {}
+    records = known(manifest, sweep.confirmatory)
+    pairs = declared(records, sweep.confirmatory)
     try:
         return Results(
             name=sweep.name,
             plan=_frame(directory, "plan"),
             trials=_frame(directory, "trials"),
-            confirmatory=sweep.confirmatory,
+            confirmatory=pairs.before,
+            late=pairs.late,
+            withdrawn=pairs.withdrawn,
+            extensions=extensions(manifest),
             notice=sweep.notice,
             prior=sweep.space.title,
             domains=_domains(sweep),
+            priors=priors(sweep),
             references=_references(directory),
-            claims=registered((directory.read_json(MANIFEST) or {}).get("claims", []), sweep.stated),
+            claims=registered(records, sweep.stated),
             read_history=_history_reader(directory),
             read_samples=_samples_reader(directory),
         )
@@ -133,6 +146,12 @@ def load_results(directory: RunDirectory) -> Results:
 
 def _domains(sweep: Sweep) -> dict[str, Domain | When]:
     return dict(sweep.space.domains)
+
+
+def priors(sweep: Sweep) -> dict[str, dict[str, Domain | When]]:
+    """Method to what it draws from: the sweep's space, and over it what its variant changes."""
+    changes = {method: sweep.variant.get(method.partition("@")[2], {}) for method in sweep.methods}
+    return {method: {**sweep.space.domains, **changed} for method, changed in changes.items()}
 
 
 def _references(directory: RunDirectory) -> dict[str, tuple[Reference, ...]]:

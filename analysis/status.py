@@ -51,6 +51,25 @@ def status(directory: RunDirectory) -> dict[str, Any]:
     }
 
 
+def rows_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The methods of a `status` as rows to print, success with its interval in one cell."""
+    rows = []
+    for row in found["methods"]:
+        value, low, high = (row[f"success{end}"] for end in ("", "_low", "_high"))
+        ends = f" [{low:.2f}, {high:.2f}]" if low is not None else ""
+        shown = {key: count for key, count in row.items() if not key.startswith("success")}
+        rows.append(shown | {"success": "-" if value is None else f"{value:.2f}{ends}"})
+    return rows
+
+
+def lines_of(found: Mapping[str, Any]) -> list[str]:
+    """The rest of a `status` in words."""
+    driver = found["driver"]
+    who = f"being run by process {driver['pid']} on {driver['host']}" if driver else "nobody is running it"
+    done = f"{found['done']} of {found['planned']} trials done ({found['coverage']:.0%}); {who}"
+    return [done, *([found["region"]] if found["region"] else [])]
+
+
 def pack_states(directory: RunDirectory, *, driven: bool) -> Mapping[str, str]:
     """Unfinished packs that are running now (a driver is at work and they have begun), or lost: tried and failed."""
     states: dict[str, str] = {}

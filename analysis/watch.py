@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from analysis.comparisons import compare_all
 from analysis.findings import find
 from analysis.page import Live, page
+from analysis.report import drawings
 from analysis.results import Results
 from analysis.runs import load_results
 from analysis.summary import summary
@@ -135,8 +136,10 @@ class Watched:
 
 
 def live_page(results: Results, live: Live) -> str:
-    """The report of a run that goes on: without pictures, and in words only what is cheap to say."""
-    return page(results, summary(results), find(results, compare_all(results), brief=True), live=live)
+    """The report; of a run that goes on without pictures, and in words only what is cheap to say."""
+    ended = len(results.trials) == len(results.plan)
+    found = find(results, compare_all(results), brief=not ended)
+    return page(results, summary(results), found, drawings(results) if ended else (), live=live)
 
 
 @contextmanager

@@ -6,8 +6,11 @@ import math
 
 from analysis.comparisons import ADAPTIVE, Comparison
 from analysis.intervals import Estimate
+from study.statements import AFTER, BEFORE, WITHDRAWN
 
 NONE = "n/a"
+
+_DECLARED = {AFTER: " (declared after the fact)", WITHDRAWN: " (declared before the run, withdrawn after results)"}
 
 
 def share(value: float) -> str:
@@ -90,14 +93,16 @@ def _decision(comparison: Comparison) -> str:
     if comparison.verdict == ADAPTIVE:
         return f"{ADAPTIVE}, as configurations that a search chose are no draws from the prior"
     if comparison.p_adjusted is not None:
-        return f"Holm {p_value(comparison.p_adjusted)}"
+        label = "" if comparison.standing in (None, BEFORE) else f" ({comparison.standing})"
+        return f"Holm {p_value(comparison.p_adjusted)}{label}"
     if comparison.confirmatory:
         return f"{comparison.verdict}, no p"
+    kind = f"exploratory{_DECLARED.get(comparison.standing or '', '')}"
     if comparison.p_discovery is not None:
-        return f"exploratory, Benjamini-Hochberg {p_value(comparison.p_discovery)}"
+        return f"{kind}, Benjamini-Hochberg {p_value(comparison.p_discovery)}"
     if comparison.missing or comparison.stopped:
-        return "exploratory, unfinished, no p"
-    return f"exploratory, unadjusted {p_value(comparison.log_auc_difference.p_value)}"
+        return f"{kind}, unfinished, no p"
+    return f"{kind}, unadjusted {p_value(comparison.log_auc_difference.p_value)}"
 
 
 def _coverage(comparison: Comparison) -> str:

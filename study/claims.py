@@ -1,8 +1,9 @@
-"""Claims: what a sweep file states before it runs, and what a run remembers of when it was stated.
+"""Claims: what a sweep file states before it runs.
 
 A claim is one statement of a paper in machine form. It holds where all its checks hold; a check is one number, of one
 method, of two, or of a layout of four, against a margin that was fixed before the run. What the numbers are is said in
-`MEASURES`; `study.claim_forms` reads claims, `analysis.claims` computes and judges them.
+`MEASURES`; `study.claim_forms` reads claims, `study.statements` remembers when each was stated, and `analysis.claims`
+computes and judges them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.conditions import parse_condition
+from search_spaces.conditions import ConditionError, parse_condition
 from study.errors import UserError
 from study.trial import Trial, digest
 
@@ -292,13 +293,16 @@ def _inside(where: str | None, trials: Sequence[Trial]) -> Sequence[bool]:
     columns = {
         name: np.array([_hyperparameter(trial, name) for trial in trials], dtype=object) for name in condition.names
     }
-    return [bool(met) for met in condition.holds(columns)]
+    try:
+        return [bool(met) for met in condition.holds(columns)]
+    except ConditionError as error:
+        raise UserError(str(error)) from None
 
 
 def _hyperparameter(trial: Trial, name: str) -> object:
     values = trial.hyperparameters
     if name == "lr_d_ratio":
-        return values.lr_d / values.lr_g
+        return float(f"{values.lr_d / values.lr_g:.9g}")  # as the analysis has it, of rates rounded to twelve digits
     return getattr(values, "lr_g" if name == "lr" else name)
 
 
@@ -316,75 +320,3 @@ def refuse_small_regions(claims: Sequence[Claim], trials: Sequence[Trial]) -> No
                 f"claims.{region.claim}: {place} holds {region.points} of {region.planned} design points on "
                 f"{region.task}, and a claim needs {LEAST}: {change} design.points or design.replicates"
             )
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A claim as a run directory knows it.
-
-    Attributes:
-        id: The claim's id.
-        family: The claim's family.
-        rows: Trials that had a row when the claim was first seen: 0 if it was stated before the run; None where the
-            run does not know, which counts as later.
-        claim: The claim, resolved; None if the file no longer has it.
-        withdrawn: Trials that had a row when it was found changed or gone; None while the file has it.
-    """
-
-    id: str
-    family: str
-    rows: int | None
-    claim: Claim | None
-    withdrawn: int | None = None
-
-
-def note(
-    known: Sequence[Mapping[str, Any]], claims: Sequence[Claim], rows: int
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """What a run remembers of its claims, brought up to date.
-
-    Args:
-        known: What it remembered: `id`, `hash`, `family`, `rows` and `withdrawn` of every claim that it has seen.
-        claims: The resolved claims of its file now.
-        rows: How many trials have a row now.
-
-    Returns:
-        What it remembers now, and a sentence for each claim that came or went after results.
-    """
-    now = {digest_of(claim): claim for claim in claims}
-    kept, remarks = [], []
-    for record in known:
-        if record["hash"] in now:
-            kept.append({**record, "withdrawn": None})
-        elif record["withdrawn"] is not None:
-            kept.append(dict(record))
-        elif rows:
-            kept.append({**record, "withdrawn": rows})
-            remarks.append(
-                f"claim {record['id']!r} was changed or taken out after {rows} trials had rows: that is noted"
-            )
-    seen = {record["hash"] for record in kept}
-    for key, claim in now.items():
-        if key in seen:
-            continue
-        kept.append({"id": claim.id, "hash": key, "family": claim.family, "rows": rows, "withdrawn": None})
-        if rows:
-            remarks.append(
-                f"claim {claim.id!r} came after {rows} trials had rows: its verdict is labelled 'after the fact'"
-            )
-    return kept, remarks
-
-
-def registered(known: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> tuple[Registered, ...]:
-    """The resolved claims of a run's file with when they were first seen, then those that it no longer has."""
-    records = {record["hash"]: record for record in known}
-    present = [(claim, records.get(digest_of(claim))) for claim in claims]
-    hashes = {digest_of(claim) for claim in claims}
-    return (
-        *(Registered(claim.id, claim.family, record["rows"] if record else None, claim) for claim, record in present),
-        *(
-            Registered(record["id"], record["family"], record["rows"], None, record["withdrawn"] or 0)
-            for record in known
-            if record["hash"] not in hashes
-        ),
-    )

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from study.errors import UserError
+from study.files import write_whole
 from study.schema import SCHEMA_VERSION, TABLES
 
 SWEEP, MANIFEST, LEASE = "sweep.toml", "manifest.json", "lease.json"
@@ -100,17 +102,7 @@ class RunDirectory:
             return
         path = Path(target)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        write_whole(path, data, durable=True)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file only if there is none; False if there is. Exact on a local disk, best effort elsewhere."""
@@ -203,16 +195,24 @@ class RunDirectory:
                 continue
 
     def _tables(self, table: str, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[pa.Table]:
-        """The tables of those parts that can be read, all at once: read side by side, in order."""
+        """The tables of those parts that can be read, side by side and in order; a warning for each of the others."""
 
-        def read(part: str) -> pa.Table | None:
+        def read(part: str) -> pa.Table | OSError:
             try:
                 return self.read_part(table, part, columns)
-            except OSError:
-                return None
+            except OSError as error:
+                return error
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from (found for found in pool.map(read, parts) if found is not None)
+            for part, found in zip(parts, pool.map(read, parts), strict=True):
+                if not isinstance(found, OSError):
+                    yield found
+                elif not isinstance(found, FileNotFoundError):
+                    warnings.warn(
+                        f"{self}/{table}/{part}.parquet is not a whole Parquet file: its rows are left out, and "
+                        "`manypaths run` of the sweep file makes them again",
+                        stacklevel=4,
+                    )
 
     def broken_parts(self, table: str) -> list[str]:
         """Parts that are not whole Parquet files."""

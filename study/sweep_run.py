@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from search_spaces.domains import Value
 from search_spaces.hyperparameters import HYPERPARAMETERS
 from study import user_files
-from study.claims import note, refuse_small_regions
+from study.claims import refuse_small_regions
 from study.errors import UserError, unknown
 from study.executor import Executor
 from study.lease import lease
@@ -26,6 +26,7 @@ from study.progress import Tally
 from study.records import metric_columns, plan_rows, trial_rows
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
 from study.spec import Sweep, read_sweep, to_toml
+from study.statements import Counts, brought_up_to_date, counted, statements
 from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, build_table, read_design_table
 from study.tasks.table import get_task
 from study.trial import Trial, digest
@@ -127,14 +128,14 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
         if directory.parts("trials") and directory.read_json(MANIFEST) is None:
             directory.write_json(MANIFEST, manifest(sweep))
             remarks.append(f"{directory}/{MANIFEST} was missing or broken: written anew")
-        old = _planned(directory)
+        old, counts = _planned(directory), _counts(directory)
         if old:
             remarks += _extend(directory, sweep, trials, old)
             _note_controls(directory, sweep)
         else:
             directory.write_json(MANIFEST, manifest(sweep))
             _write_plan(directory, sweep, packs_of(sweep, trials))
-        remarks += _note_claims(directory, sweep)
+        remarks += _note_statements(directory, sweep, counts, counted((trial.task, trial.label) for trial in trials))
         user_files.ship(directory, _files_of(trials))
         if directory.read(SWEEP) != to_toml(sweep).encode():
             directory.publish(SWEEP, to_toml(sweep).encode())
@@ -220,15 +221,22 @@ def _note_controls(directory: RunDirectory, sweep: Sweep) -> None:
         directory.write_json(MANIFEST, noted | {"controls": after})
 
 
-def _note_claims(directory: RunDirectory, sweep: Sweep) -> list[str]:
-    """Remember which claims were stated before any result, and which came, changed or went later."""
+def _counts(directory: RunDirectory) -> Counts:
+    """The planned trials that the manifest remembers; where it does not, those of the plan."""
+    noted: Counts = (directory.read_json(MANIFEST) or {}).get("planned", {})
+    plan = directory.read_table("plan", ["task", "method"])
+    return noted or counted(zip(plan["task"].to_pylist(), plan["method"].to_pylist(), strict=True))
+
+
+def _note_statements(directory: RunDirectory, sweep: Sweep, before: Counts, after: Counts) -> list[str]:
+    """Remember what was stated before any result, what came or went later, and how the plan grew in between."""
     noted = directory.read_json(MANIFEST) or {}
-    before = noted.get("claims", [])
-    if not before and not sweep.claims:
-        return []
-    after, remarks = note(before, sweep.stated, directory.read_table("trials", ["trial_id"]).num_rows)
-    if after != before:
-        directory.write_json(MANIFEST, noted | {"claims": after})
+    rows = sum(part.table.num_rows for part in directory.readable_parts("trials", ["trial_id"]))
+    stored = {} if "stated" in noted else tomllib.loads((directory.read(SWEEP) or b"").decode())
+    stated = statements(sweep.stated, sweep.confirmatory)
+    told, remarks = brought_up_to_date(noted, stated, stored.get("confirmatory", []), rows, before, after)
+    if told != noted:
+        directory.write_json(MANIFEST, told)
     return remarks
 
 
@@ -278,6 +286,7 @@ def manifest(sweep: Sweep) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": platform.machine(),
         "controls": controls(sweep),
+        "stated": [],
         "commit": _commit(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

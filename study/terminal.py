@@ -6,14 +6,27 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from study.errors import UserError
+from study.files import write_whole
 
 
 def say(sentence: str) -> None:
     """Print words."""
     print(sentence, file=sys.stderr, flush=True)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a Python warning in one sentence, for `warnings.showwarning`; users do not need its place in the code."""
+    say(f"warning: {message}")
 
 
 def show_json(content: object) -> None:
@@ -55,6 +68,6 @@ def deliver(content: bytes, out: Path | None) -> None:
         sys.stdout.flush()
         return
     try:
-        out.write_bytes(content)
+        write_whole(out, content)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from None

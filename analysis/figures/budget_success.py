@@ -20,6 +20,8 @@ LABEL = 0.05
 """Least distance of two labels, as a fraction of a panel's height."""
 
 JUDGED, FIRST = "share of trials that succeed at this budget", "share of trials that have reached the threshold"
+NONE = {JUDGED: "no trial succeeds at any budget", FIRST: "no trial reached the threshold"}
+"""What a panel says whose lines are at 0."""
 
 
 def success_over_budget(results: Results) -> pd.DataFrame:
@@ -71,15 +73,17 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
             markersize=3.2,
             linewidth=1.5,
         )
+    facts = numbers.iloc[0]
     if numbers["value"].isna().all():
         style.empty(axis)
+    elif numbers["value"].max() == 0:
+        style.no_success(axis, facts["success"], words=NONE[facts["label"]])
     axis.set_ylim(-0.015, 1.015)
     axis.set_xlim(left=0)
-    facts = numbers.iloc[0]
     unit = str(facts["unit"]).replace("_", " ")
     axis.set_xlabel(f"budget: {unit} (success: {style.plain(facts['success'])})")
-    chosen = f"\n(chosen by {facts['adaptive']}: no intervals)" if facts["adaptive"] else ""
-    axis.set_ylabel(style.plain(facts["label"]).replace(" that ", "\nthat ") + style.plain(chosen))
+    chosen = f"\n(chosen by {style.plain(facts['adaptive'])}: no intervals)" if facts["adaptive"] else ""
+    axis.set_ylabel(style.plain(facts["label"]).replace(" that ", "\nthat ") + chosen)
     _labels(axis, groups)
 
 
@@ -91,7 +95,7 @@ def _labels(axis: Axes, groups: list[tuple[int, pd.DataFrame]]) -> None:
         shade = style.colour(-negative)
         broke = f"  ({percent(float(row['failed']))} broke first)" if row.get("failed", 0) > 0 else ""
         axis.annotate(
-            style.plain(f"{row['method']}  {percent(end)}{broke}"),
+            f"{style.name(row['method'])}  {percent(end)}{broke}",
             xy=(1.0, end),
             xycoords=axis.get_yaxis_transform(),
             xytext=(1.05, height),

@@ -86,8 +86,11 @@ def _success(axis: Axes, numbers: pd.DataFrame) -> None:
     axis.axhline(LEVEL, color="#555555", linewidth=1, linestyle=(0, (2, 2)), zorder=1)
     for order, curve in numbers.groupby("order", sort=True):
         _line(axis, curve["size"], curve["success"], int(str(order)))
+    rule = f"{facts['name']} <= {facts['threshold']:.4g}"
+    if numbers["success"].max() == 0:
+        style.no_success(axis, rule)
     axis.set_ylabel("chance that one succeeds")
-    axis.set_xlabel(f"configurations tried (success: {style.plain(facts['name'])} <= {facts['threshold']:.4g})")
+    axis.set_xlabel(f"configurations tried (success: {style.plain(rule)})")
 
 
 def _score(axis: Axes, numbers: pd.DataFrame) -> None:
@@ -119,7 +122,7 @@ def _labels(axis: Axes, groups: list[tuple[int, pd.DataFrame]]) -> None:
     for height, (end, negative, name) in zip(heights, ends, strict=True):
         shade = style.colour(-negative)
         axis.annotate(
-            style.plain(name),
+            style.name(name),
             xy=(1.0, end),
             xycoords=axis.get_yaxis_transform(),
             xytext=(1.06, height),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import profiles
 from analysis.figures import style
+from analysis.intervals import TINY
 from analysis.outcomes import sample
 from analysis.results import Results
 from analysis.words import number, percent
@@ -217,9 +218,8 @@ def _labels(axis: Axes, curves: list[tuple[pd.DataFrame, float]]) -> None:
     heights = spread([end for end, _ in ends], LABEL)
     for height, (end, curve) in zip(heights, ends, strict=True):
         shade = style.colour(int(curve["order"].iloc[0]))
-        text = f"{curve['method'].iloc[0]}  {percent(curve['plateau'].iloc[0])} finish"
         axis.annotate(
-            style.plain(text),
+            f"{style.name(curve['method'].iloc[0])}  {_finish(float(curve['plateau'].iloc[0]), end)}",
             xy=(1.0, end),
             xycoords=axis.get_yaxis_transform(),
             xytext=(1.05, height),
@@ -233,6 +233,11 @@ def _labels(axis: Axes, curves: list[tuple[pd.DataFrame, float]]) -> None:
                 **{"shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
             },
         )
+
+
+def _finish(plateau: float, end: float) -> str:
+    """The share of trials that finished, and what of them lies right of the panel, where the curve ends lower."""
+    return f"{percent(plateau)} finish" + (f", {style.some(plateau - end)} beyond" if plateau - end > TINY else "")
 
 
 def spread(heights: list[float], distance: float) -> list[float]:

@@ -79,7 +79,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
             axis.text(1.03, height, note, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     if numbers["value"].isna().all():
         style.empty(axis)
-    axis.set_yticks(range(len(numbers)), [style.plain(name) for name in numbers["method"]])
+    axis.set_yticks(range(len(numbers)), [style.name(name) for name in numbers["method"]])
     axis.set_ylim(len(numbers) - 0.4, -0.6)
     axis.set_xlim(-0.015, 1.015)
     axis.set_xlabel(style.plain(numbers["label"].iloc[0]))

@@ -115,7 +115,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame, column: str) -> None:
             )
         note = f"{share(values['last'])}  {share(values['tail'])}  {share(values['best'])}"
         axis.text(1.03, height, note, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
-    axis.set_yticks(range(len(methods)), [style.plain(name) for name in methods])
+    axis.set_yticks(range(len(methods)), [style.name(name) for name in methods])
     axis.set_ylim(len(methods) - 0.4, -0.6)
     axis.set_xlim(-0.02, 1.02)
     axis.grid(visible=False, axis="y")

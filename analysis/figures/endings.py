@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis import horizon, trajectories
 from analysis.axes import Axis, axes_of, axis_named
 from analysis.figures import strips, style
+from analysis.figures.tiles import apart
 from analysis.maps import usual_pair
 from analysis.outcomes import FloatArray
 from analysis.results import Results
@@ -55,6 +56,9 @@ ENDINGS = {
 ROW = 0.27
 SIDE = 1.8
 """Width and height of a method's map, inches."""
+
+WIDTH, MARGINS = 7.6, (0.7, 0.4)
+"""Least width of a line of maps, and what labels take of its width and height, inches."""
 
 MOST = 1000
 """Most trials of a method on its map: with more, marks hide each other and files grow."""
@@ -139,7 +143,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame, looks: Mapping[str, Look]) -> None
             if length >= 0.06:
                 _number(axis, left + length / 2, height, int(rows["count"].iloc[height]), look)
         start = [left + length for left, length in zip(start, shares, strict=True)]
-    axis.set_yticks(range(len(methods)), [style.plain(name) for name in methods])
+    axis.set_yticks(range(len(methods)), [style.name(name) for name in methods])
     axis.set_ylim(len(methods) - 0.4, -0.6)
     axis.set_xlim(0, 1)
     axis.set_xlabel("share of planned trials")
@@ -197,7 +201,7 @@ def draw_ending_map(numbers: pd.DataFrame) -> Figure:
     across = strips.width_of(lines)
     heights = [SIDE + (0.35 if line.first else 0.1) for line in lines] or [1.0]
     heights[0] += 0.35  # the legend
-    figure, axes = style.panels(len(lines), columns=1, width=max(7.6, SIDE * across), heights=heights)
+    figure, axes = style.panels(len(lines), columns=1, width=max(WIDTH, SIDE * across), heights=heights)
     for axis, line in zip(axes, lines, strict=True):
         _map(axis, numbers[numbers["task"] == line.task], line, across)
     _legend(figure, numbers)
@@ -210,7 +214,7 @@ def _map(axis: Axes, rows: pd.DataFrame, line: strips.Line, across: int) -> None
     side = strips.Range(float(facts["x_low"]), float(facts["x_high"]), bool(facts["x_log"]))
     for position, (order, method) in enumerate(line.methods):
         here = rows[rows["order"] == order]
-        _marks(axis, strips.start_of(position) + side.place(here["x"]), here)
+        _marks(axis, *_spread(here, side, strips.start_of(position), across), here)
         strips.title(axis, position, method)
     strips.mark(axis, len(line.methods), side)
     axis.set_yscale("log" if facts["y_log"] else "linear")
@@ -220,8 +224,19 @@ def _map(axis: Axes, rows: pd.DataFrame, line: strips.Line, across: int) -> None
         axis.set_title(style.plain(line.task), pad=20)
 
 
-def _marks(axis: Axes, x: FloatArray, rows: pd.DataFrame) -> None:
-    ending, y = rows["ending"].to_numpy(dtype=object), rows["y"].to_numpy(dtype=np.float64)
+def _spread(rows: pd.DataFrame, side: strips.Range, start: float, across: int) -> tuple[FloatArray, FloatArray]:
+    """Where marks stand: at their place, and beside it where several have the same, of which the worst stays."""
+    facts = rows.iloc[0]
+    rank = rows["ending"].map(list(ENDINGS).index).to_numpy() * len(rows) + np.arange(len(rows))
+    upright = strips.Range(float(facts["y_low"]), float(facts["y_high"]), bool(facts["y_log"]))
+    x, y = side.place(rows["x"]), upright.place(rows["y"])
+    right, up = apart(x, y, rank)
+    wide = max(WIDTH, SIDE * across) - MARGINS[0]
+    return start + x + right / (72 * wide / across), upright.value(y + up / (72 * (SIDE - MARGINS[1])))
+
+
+def _marks(axis: Axes, x: FloatArray, y: FloatArray, rows: pd.DataFrame) -> None:
+    ending = rows["ending"].to_numpy(dtype=object)
     for name, look in reversed(ENDINGS.items()):
         here = ending == name
         axis.scatter(x[here], y[here], **_mark(look), s=9 if len(rows) > 200 else 20, linewidths=0.4)

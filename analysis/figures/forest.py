@@ -15,6 +15,9 @@ from analysis.words import ends
 ROW = 0.23
 """Height of a row, inches."""
 
+PART = 26
+"""Most letters of a method's name beside a row."""
+
 MOST = 66
 """Rows of a figure; of more, each panel shows its first ones and says how many there are."""
 
@@ -57,8 +60,9 @@ def _panels(numbers: pd.DataFrame) -> list[tuple[str, pd.DataFrame, list[str]]]:
     """Title, rows and the rows' names of each panel."""
     pairs = pd.Series([f"{a} vs {b}" for a, b in zip(numbers["first"], numbers["second"], strict=True)], dtype=object)
     tasks = numbers["task"].astype(object).reset_index(drop=True)
-    titles, names = (pairs, tasks) if tasks.nunique() > pairs.nunique() else (tasks, pairs)
     rows = numbers.reset_index(drop=True)
+    short = rows[["first", "second"]].astype(object).map(style.short, most=PART).agg(" vs ".join, axis=1)
+    titles, names = (pairs, tasks) if tasks.nunique() > pairs.nunique() else (tasks, short)
     return [(title, rows[titles == title], list(names[titles == title])) for title in titles.unique()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -17,13 +18,21 @@ from matplotlib.patches import Rectangle
 from analysis import maps
 from analysis.axes import axes_of, axis_named, shown
 from analysis.figures import style
-from analysis.figures.tiles import logarithmic, places, thinned, tiles, title
+from analysis.figures.tiles import apart, logarithmic, places, thinned, tiles, title
+from analysis.outcomes import FloatArray
 from analysis.results import Results
+from analysis.words import percent
 from study.schema import Status
 
 WIDTH, HEIGHT = 2.75, 2.45
+MARGINS = 0.6
+"""What labels take of them, inches."""
+
 MOST = 600
 """Most trials of a panel; more would hide each other."""
+
+LETTERS = 24
+"""Letters of the colour bar's label beside a row of panels."""
 
 LONG = 12
 """Characters of a level's name that fit below a cell."""
@@ -54,13 +63,18 @@ def map_numbers(results: Results, x: str | None = None, y: str | None = None) ->
         y: Another one.
 
     Returns:
-        Columns of `maps.COLUMNS`; no rows for methods that do not vary both.
+        Columns of `maps.COLUMNS`, and in `rule` what success is; no rows for methods that do not vary both.
     """
     frames = [
-        maps.success_map(results, task, method, *pair, outcomes=outcomes)
+        maps.success_map(results, task, method, *pair, outcomes=outcomes).assign(rule=_rule(results, task))
         for task, method, pair, outcomes in _pairs(results, x, y)
     ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(maps.COLUMNS))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*maps.COLUMNS, "rule"])
+
+
+def _rule(results: Results, task: str) -> str:
+    facts = results.facts(task)
+    return f"{facts.metric} <= {facts.threshold:.4g}"
 
 
 def failure_numbers(results: Results, x: str | None = None, y: str | None = None) -> pd.DataFrame:
@@ -122,19 +136,28 @@ def _endings(rows: pd.DataFrame, threshold: float) -> list[str]:
 
 
 def draw_map(numbers: pd.DataFrame) -> Figure:
-    """A panel per task and method: darker cells succeed more often; in each the successes of its points."""
+    """A panel per task and method: darker cells succeed more often; in each the successes of its points.
+
+    Where a point has several trials, of which some succeed, cells say the share instead, and how many points it is of.
+    """
     cells = list(numbers[["task", "method"]].drop_duplicates().itertuples(index=False, name=None))
     figure, panels, columns = tiles(len(cells), width=WIDTH, height=HEIGHT)
-    shades = _shades()
+    shades, whole = _shades(), bool((numbers["count"] % 1 == 0).all())
     for place, (panel, (task, method)) in enumerate(zip(panels, cells, strict=True)):
         here = numbers[(numbers["task"] == task) & (numbers["method"] == method)]
-        _cells(panel, here, shades, first=place % columns == 0)
+        _cells(panel, here, shades, whole=whole, first=place % columns == 0)
+        if here["count"].sum() == 0 < here["points"].sum():
+            up = int(here["y_bin"].max()) + 1
+            style.no_success(panel, here["rule"].iloc[0], at=(0.5, (up + 1) // 2 / up if up > 1 else 0.85))
         panel.set_title(title(numbers, task, method), fontsize=9)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), shades), ax=panels, aspect=30, fraction=0.03, pad=0.01)
     what = "succeed" if numbers["event"].iloc[0] == "success" else "fail"
     visited = numbers["visited"].dropna()
     among = "the points of the cell" if visited.empty else f"what {visited.iloc[0]} visited in the cell"
-    bar.set_label(f"share of {among} that {what}", fontsize=8)
+    told = "k/n: k of n points" if whole else f"% of n points, a point counting by the share of its trials that {what}"
+    rows = -(-len(panels) // columns)
+    label = [style.plain(f"share of {among} that {what}"), f"({told})"]
+    bar.set_label("\n".join(textwrap.fill(line, LETTERS * rows) for line in label), fontsize=7.5)
     return figure
 
 
@@ -143,11 +166,12 @@ def _shades() -> Colormap:
     return ListedColormap(mpl.colormaps["Blues"](np.linspace(0.0, 0.95, 256)))
 
 
-def _cells(panel: Axes, numbers: pd.DataFrame, shades: Colormap, *, first: bool) -> None:
+def _cells(panel: Axes, numbers: pd.DataFrame, shades: Colormap, *, whole: bool, first: bool) -> None:
     across, up = int(numbers["x_bin"].max()) + 1, int(numbers["y_bin"].max()) + 1
     size = 8 if max(across, up) <= 4 else 6.5
     for row in numbers.to_dict("records"):
         i, j, share = int(row["x_bin"]), int(row["y_bin"]), float(row["share"])
+        count, points = float(row["count"]), int(row["points"])
         known = share == share
         face = shades(share) if known else "white"
         panel.add_patch(
@@ -166,7 +190,7 @@ def _cells(panel: Axes, numbers: pd.DataFrame, shades: Colormap, *, first: bool)
             panel.text(
                 i + 0.5,
                 j + 0.5,
-                _count(row["count"], row["points"]),
+                f"{count:.0f}/{points}" if whole else f"{percent(share)}\nof {points}",
                 ha="center",
                 va="center",
                 fontsize=size,
@@ -180,10 +204,6 @@ def _cells(panel: Axes, numbers: pd.DataFrame, shades: Colormap, *, first: bool)
     panel.set_xlabel(style.plain(numbers["x"].iloc[0]))
     if first:
         panel.set_ylabel(style.plain(numbers["y"].iloc[0]))
-
-
-def _count(count: object, points: object) -> str:
-    return f"{float(str(count)):.3g}/{points}"
 
 
 def _ticks(panel: Axes, numbers: pd.DataFrame, side: str, count: int) -> None:
@@ -217,10 +237,27 @@ def draw_failures_map(numbers: pd.DataFrame) -> Figure:
     return figure
 
 
+def _spread(numbers: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """Where marks stand: at their place, and beside it where several have the same."""
+    ends = list(LOOKS)
+    rank = numbers["ending"].map(ends.index).to_numpy() * len(numbers) + np.arange(len(numbers))
+    places_of = [numbers[f"{side}_place"].to_numpy(dtype=np.float64) for side in "xy"]
+    found = []
+    for side, place, moved, inches in zip("xy", places_of, apart(*places_of, rank), (WIDTH, HEIGHT), strict=True):
+        log = bool(numbers[f"{side}_log"].iloc[0])
+        scaled = np.log10(place) if log else place
+        levels = str(numbers[f"{side}_levels"].iloc[0])
+        span = float(levels.count("|") + 1 if levels else np.nanmax(scaled) - np.nanmin(scaled)) or 1.0
+        at = scaled + moved * span / (72 * (inches - MARGINS))
+        found.append(10**at if log else at)
+    return found[0], found[1]
+
+
 def _scatter(panel: Axes, numbers: pd.DataFrame, *, first: bool) -> None:
+    x, y = _spread(numbers)
     for ending, look in LOOKS.items():
-        here = numbers[numbers["ending"] == ending]
-        panel.plot(here["x_place"], here["y_place"], linestyle="", **look)
+        here = (numbers["ending"] == ending).to_numpy()
+        panel.plot(x[here], y[here], linestyle="", **look)
     for side in "xy":
         levels = str(numbers[f"{side}_levels"].iloc[0])
         if levels:

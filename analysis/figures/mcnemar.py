@@ -20,6 +20,9 @@ BOTH, NEITHER = "#8c8c8c", "#f2f2f2"
 PARTS = ("both", "only_first", "only_second", "neither")
 HATCHES = {"both": "", "only_first": "///", "only_second": "...", "neither": ""}
 WORDS = {"both": "both succeed", "only_first": "only the first", "only_second": "only the second", "neither": "neither"}
+LONG = 26
+"""Most letters of two names on one line."""
+
 NARROW = 0.045
 """Share of a bar below which its part has no room for its number."""
 
@@ -98,16 +101,31 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
                 axis.text(left + share / 2, height, f"{row[name]}", ha="center", va="center", fontsize=8, bbox=box)
             left += share
-        single = row["mcnemar_p"] == row["mcnemar_p"] and row["mcnemar_p"] is not None
-        note = p_value(row["mcnemar_p"]) if single else "several trials a point" if row["pairs"] else "nothing decided"
+        single = _single(row["mcnemar_p"])
+        note = p_value(row["mcnemar_p"]) if single else "no p" if row["pairs"] else "nothing decided"
         axis.text(1.02, height, note, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
-    axis.set_yticks(range(len(rows)), [style.plain(f"{row['first']} vs {row['second']}") for row in rows])
+    axis.set_yticks(range(len(rows)), [_names(row["first"], row["second"]) for row in rows])
     for label, row in zip(axis.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row["family"] == "confirmatory" else "normal")
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, 1)
     facts = numbers.iloc[0]
-    axis.set_xlabel(
-        f"share of pairs; success: {style.plain(facts['metric'])} <= {facts['threshold']:.4g}; right: exact McNemar"
-    )
+    label = [f"share of pairs; success: {style.plain(facts['metric'])} <= {facts['threshold']:.4g}"]
+    decided = numbers.loc[numbers["pairs"] > 0, "mcnemar_p"].map(_single)
+    if decided.any():
+        label.append("right: p of the exact McNemar test")
+    if not decided.all():
+        label.append("no p: points hold several trials, which are not independent")
+    axis.set_xlabel("\n".join(label))
     axis.grid(visible=False, axis="y")
+
+
+def _single(p: object) -> bool:
+    """Whether there is a p: a pair of trials at each point."""
+    return p is not None and p == p
+
+
+def _names(first: str, second: str) -> str:
+    """Two methods beside their bar, in two lines where they are long."""
+    parts = style.name(first), style.name(second)
+    return ("\nvs " if sum(map(len, parts)) > LONG else " vs ").join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ MOST = 150
 
 LETTERS = 34
 """Letters of hyperparameters' names that fit side by side below a panel."""
+
+LETTERS_INCH = 14
+"""Letters of a note that fit into an inch."""
 
 WITHIN = 0.1
 """Height that the lines through one level take."""
@@ -94,6 +98,9 @@ def draw_parallel(numbers: pd.DataFrame) -> Figure:
         Line2D([], [], color="#999999", linewidth=0.9, linestyle="--", label="did not, failures included"),
     ]
     figure, panels, _ = tiles(len(cells), width=WIDTH, height=HEIGHT, handles=handles)
+    notes = _notes(numbers)
+    if notes:
+        figure.supxlabel(textwrap.fill(notes, int(figure.get_figwidth() * LETTERS_INCH)), fontsize=7.5, color="#555555")
     for panel, (task, method) in zip(panels, cells, strict=True):
         here = numbers[(numbers["task"] == task) & (numbers["method"] == method)]
         _panel(panel, here)
@@ -101,6 +108,17 @@ def draw_parallel(numbers: pd.DataFrame) -> Figure:
         some = f" ({part} of {whole} trials)" if part < whole else f" ({whole} trials)"
         panel.set_title(title(numbers, task, method) + some, fontsize=9, pad=15)
     return figure
+
+
+def _notes(numbers: pd.DataFrame) -> str:
+    """What a reader would ask about the lines: which trials they are, and why they fan out at a level."""
+    notes = []
+    if (numbers["drawn"] < numbers["of"]).any():
+        notes.append(f"of more than {MOST} trials an even choice by id, which has nothing to do with the design")
+    crossed = dict.fromkeys(numbers.loc[numbers["levels"] > 0, "axis"])
+    if crossed:
+        notes.append(f"lines through one level of {', '.join(map(style.plain, crossed))} lie side by side to be seen")
+    return "; ".join(notes)
 
 
 def _panel(panel: Axes, numbers: pd.DataFrame) -> None:

@@ -151,6 +151,8 @@ def _block(axis: Axes, rows: pd.DataFrame, orders: list[int], kinds: list[str], 
     first = rows.iloc[0]
     shown = "" if first["shown"] == "images" else f" ({first['shown']})"
     title = f"{first['task']}, by {first['metric']}{shown}"
+    if first["shown"] != "images":
+        title += "; % outside: at the frame's edge"
     axis.set_title(style.plain(title), pad=26)
     real = rows.loc[rows["order"] == -1, "values"]
     reference = real.iloc[0].values if len(real) else None
@@ -169,15 +171,16 @@ def _block(axis: Axes, rows: pd.DataFrame, orders: list[int], kinds: list[str], 
             _note(axis, place, top + 1 + NOTE / 2 - 0.02, "" if order == -1 else _value(row))
     names = {-1: REAL} | dict(rows.loc[rows["order"] >= 0, ["order", "method"]].itertuples(index=False))
     for place, order in enumerate(orders):
-        label = style.plain(_wrapped(names[order], letters))
+        label = _wrapped(names[order], letters)
         axis.text(place + 0.5, -0.06, label, ha="center", va="bottom", fontsize=7.5, fontweight="bold")
 
 
 def _wrapped(name: str, letters: int) -> str:
     """A name in two lines of so many letters at most, the rest left out."""
+    name = style.readable(name)
     if len(name) > 2 * letters:
         name = f"{name[: 2 * letters - 1]}…"
-    return name if len(name) <= letters else f"{name[:letters]}\n{name[letters:]}"
+    return "\n".join(style.plain(part) for part in (name[:letters], name[letters:]) if part)
 
 
 def _value(row: pd.Series) -> str:
@@ -214,6 +217,11 @@ def _cell(
     true = points if reference is None else _plane(reference)
     low, high = true.min(axis=0), true.max(axis=0)
     margin = MARGIN * np.maximum(high - low, 1e-12)
+    beyond = float(np.mean(~((points >= low - margin) & (points <= high + margin)).all(axis=1)))
+    if beyond > 0:
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85}
+        text = f"{style.some(beyond)} outside"
+        axis.text(left + 0.04, top + 0.07, text, va="top", fontsize=6, color="#222222", bbox=box, zorder=4)
     for cloud, shade, size in ((true if reference is not None else true[:0], "#c4c4c4", 4.0), (points, "#0072B2", 2.0)):
         inside = (np.clip(cloud, low - margin, high + margin) - low + margin) / (high - low + 2 * margin)
         axis.scatter(

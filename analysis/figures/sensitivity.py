@@ -21,13 +21,22 @@ WIDTH, HEIGHT = 3.0, 2.35
 RATE, CRITIC = "lr", "n_critic"
 COLUMNS = (
     *("task", "method", "order", "n_critic", "axis", "log", "bin", "label", "low", "high", "centre"),
-    *("success", "success_low", "success_high", "points", "undecided", "visited"),
+    *("success", "success_low", "success_high", "points", "undecided", "visited", "rule"),
 )
 
 
 def sensitivity_numbers(results: Results) -> pd.DataFrame:
-    """One row per task, method, varied hyperparameter and bin: success there with its interval, and the basin."""
-    return sensitivity(results)
+    """One row per task, method, varied hyperparameter and bin: success there with its interval, and the basin.
+
+    The columns of `sensitivity`, and in `rule` what success is.
+    """
+    found = sensitivity(results)
+    return found.assign(rule=found["task"].map({task: _rule(results, task) for task in results.tasks}))
+
+
+def _rule(results: Results, task: str) -> str:
+    facts = results.facts(task)
+    return f"{facts.metric} <= {facts.threshold:.4g}"
 
 
 def critic_numbers(results: Results) -> pd.DataFrame:
@@ -57,7 +66,7 @@ def _by_critic(results: Results, task: str, method: str, rows: pd.DataFrame) -> 
     values = sorted(rows[CRITIC].dropna().unique())
     return [
         along(rows[rows[CRITIC] == value], rate, threshold).assign(
-            **names, visited=results.adaptive, n_critic=int(value)
+            **names, visited=results.adaptive, n_critic=int(value), rule=_rule(results, task)
         )
         for value in values
     ]
@@ -77,7 +86,7 @@ def _draw(numbers: pd.DataFrame, split: str, named: Callable[[object], str]) -> 
     cells = list(numbers[["task", split]].drop_duplicates().itertuples(index=False, name=None))
     methods = numbers[["method", "order"]].drop_duplicates().sort_values("order")
     handles = [
-        Line2D([], [], **_look(int(order)), label=style.plain(method))
+        Line2D([], [], **_look(int(order)), label=style.name(method))
         for method, order in methods.itertuples(index=False, name=None)
     ]
     figure, panels, columns = tiles(len(cells), width=WIDTH, height=HEIGHT, handles=handles)
@@ -122,9 +131,12 @@ def _panel(panel: Axes, numbers: pd.DataFrame, *, first: bool) -> None:
     panel.set_ylim(-0.03, 1.03)
     if first:
         visited = numbers["visited"].dropna()
-        panel.set_ylabel("success fraction" if visited.empty else f"success among what {visited.iloc[0]} visited")
+        among = "success fraction" if visited.empty else f"success among what {visited.iloc[0]} visited"
+        panel.set_ylabel(style.plain(among))
     if numbers["success"].isna().all():
         style.empty(panel)
+    elif numbers["success"].max() == 0:
+        style.no_success(panel, numbers["rule"].iloc[0], at=(0.5, 0.72))
 
 
 def _line(panel: Axes, group: pd.DataFrame, ink: float) -> None:

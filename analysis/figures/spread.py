@@ -138,7 +138,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
         note = f"{share(row['icc'])} [{share(row['icc_low'])}, {share(row['icc_high'])}]"
         axis.text(1.03, height, note, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     axis.text(1.03, 1.02, "share of configurations in the variance", transform=axis.transAxes, fontsize=7.5)
-    axis.set_yticks(range(len(methods)), [style.plain(name) for name in methods])
+    axis.set_yticks(range(len(methods)), [style.name(name) for name in methods])
     axis.set_ylim(len(methods) - 0.4, -0.6)
     axis.set_xlabel(
         f"{style.plain(facts['metric'])}: filled across configurations, hatched across seeds of one\n"

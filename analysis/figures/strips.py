@@ -22,6 +22,9 @@ ACROSS = 6
 GAP = 0.1
 """Between strips, in widths of a strip."""
 
+POWERS = 4
+"""Most intervals between the powers of ten below a strip."""
+
 TITLE = 24
 """Letters of a title that fit above a strip."""
 
@@ -57,16 +60,36 @@ class Range:
         width = float(ends[1] - ends[0])
         return np.asarray((numbers - ends[0]) / width if width > 0 else np.full(len(numbers), 0.5), dtype=np.float64)
 
+    def value(self, places: FloatArray) -> FloatArray:
+        """The values at places, which `place` gives; those of a range without width are its end."""
+        ends = np.log10([self.low, self.high]) if self.log else np.array([self.low, self.high])
+        found = ends[0] + places * (ends[1] - ends[0])
+        return np.asarray(10.0**found if self.log else found, dtype=np.float64)
+
     def ticks(self) -> list[tuple[float, str]]:
-        """Values to mark, with their labels: powers of ten of a logarithmic range, both ends of another."""
+        """Values to mark, with their labels: powers of ten of a logarithmic range, both ends of another.
+
+        A range that holds fewer than two powers is marked at 1, 2 and 5 too.
+        """
         if not self.log:
             return [
                 (value, f"{value:.4g}" if abs(value) < 1e4 else f"{value:g}")
                 for value in dict.fromkeys((self.low, self.high))
             ]
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-        step = max(1, -(-(last - first) // 2))
+        if last <= first:
+            fine = [digit * 10.0**power for power in range(first - 1, last + 1) for digit in (1, 2, 5)]
+            return [(value, f"{value:.3g}") for value in fine if self.low <= value <= self.high]
+        step = max(1, -(-(last - first) // POWERS))
         return [(10.0**power, f"$10^{{{power}}}$") for power in range(first, last + 1, step)]
+
+    def fine(self) -> list[float]:
+        """Values of the small marks: the digits between the powers of ten of a logarithmic range."""
+        if not self.log:
+            return []
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
+        values = [digit * 10.0**power for power in powers for digit in range(2, 10)]
+        return [value for value in values if self.low <= value <= self.high]
 
 
 def lines_of(numbers: pd.DataFrame) -> list[Line]:
@@ -117,7 +140,9 @@ def mark(axis: Axes, count: int, common: Range) -> None:
         for position in range(count)
         for value, label in common.ticks()
     ]
+    small = [start_of(i) + place for i in range(count) for place in common.place(pd.Series(common.fine(), dtype=float))]
     axis.set_xticks([place for place, _ in marks], [label for _, label in marks], fontsize=7)
+    axis.set_xticks(small, minor=True)
     for (place, _), label in zip(marks, axis.get_xticklabels(), strict=True):
         inside = place % (1 + GAP)
         label.set_horizontalalignment("left" if inside < 0.02 else "right" if inside > 0.98 else "center")
@@ -141,7 +166,7 @@ def log_scale(axis: Axes, low: float, high: float) -> None:
 
 def title(axis: Axes, position: int, text: str, *, second: str = "") -> None:
     """Name a strip, above it; a second line is set smaller."""
-    shown = text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"
+    shown = style.name(text, TITLE)
     height = 1.03
     if second:
         axis.text(
@@ -154,7 +179,7 @@ def title(axis: Axes, position: int, text: str, *, second: str = "") -> None:
         )
         height += 0.115
     axis.text(
-        *(start_of(position), height, style.plain(shown)),
+        *(start_of(position), height, shown),
         transform=axis.get_xaxis_transform(),
         fontsize=8.5,
         fontweight="bold",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,13 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from analysis.results import Results
+from analysis.words import percent
+from study.files import write_whole
+
+FONT = "DejaVu Sans"
 
 STYLE: dict[str, object] = {
     "axes.axisbelow": True,
@@ -25,7 +31,7 @@ STYLE: dict[str, object] = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the same letters everywhere
+    "font.family": FONT,  # comes with matplotlib, so the same letters everywhere
     "font.size": 9,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.7,
@@ -45,6 +51,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
 """Line and marker of the first six methods, of the next six, and so on."""
+
+NAME = 40
+"""Most letters of a method's name beside a panel."""
 
 DPI = 150
 FORMS = ("csv", "png", "svg", "pdf")
@@ -120,13 +129,13 @@ def save(
         if figure is None or path.suffix == ".csv":
             write_csv(numbers, path)
         else:
-            path.write_bytes(render(figure, path.suffix[1:]))
+            write_whole(path, render(figure, path.suffix[1:]))
     return paths
 
 
 def write_csv(numbers: pd.DataFrame, path: Path) -> None:
     """Write a table with eight significant digits and the same line ends everywhere."""
-    path.write_bytes(numbers.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
+    write_whole(path, numbers.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode())
 
 
 def panels(count: int, *, columns: int, width: float, heights: list[float]) -> tuple[Figure, list[Axes]]:
@@ -147,9 +156,44 @@ def panels(count: int, *, columns: int, width: float, heights: list[float]) -> t
     return figure, axes[:count]
 
 
+def readable(text: object) -> str:
+    r"""A name on one line, in letters that the font has: another one is written as its code, `\u5bf9`.
+
+    matplotlib draws the same box for all letters that it lacks, so that names could not be told apart, and warns.
+    """
+    known = _letters()
+    line_of_text = " ".join(str(text).split())
+    return "".join(letter if ord(letter) in known else f"\\u{ord(letter):04x}" for letter in line_of_text)
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    """Codes of the letters that the font has upright, bold and slanted."""
+    faces = ({}, {"weight": "bold"}, {"style": "italic"})
+    codes = (get_font(findfont(FontProperties(family=FONT, **face))).get_charmap() for face in faces)  # type: ignore[arg-type]
+    return frozenset.intersection(*map(frozenset, codes))
+
+
 def plain(text: object) -> str:
-    """A name as it is: matplotlib would read what stands between dollar signs as mathematics."""
-    return str(text).replace("$", r"\$")
+    """A text as it is, on one line: matplotlib would read what stands between dollar signs as mathematics."""
+    return readable(text).replace("$", r"\$")
+
+
+def short(text: object, most: int) -> str:
+    """A text of at most so many letters; of a longer one both ends, which tell it from others."""
+    whole = readable(text)
+    head = (most - 1) * 2 // 3
+    return whole if len(whole) <= most else f"{whole[:head]}…{whole[len(whole) - (most - 1 - head) :]}"
+
+
+def name(text: object, most: int = NAME) -> str:
+    """A method's name beside a panel, as it is and at most so long."""
+    return plain(short(text, most))
+
+
+def some(share: float) -> str:
+    """A share above 0 in whole percent, which is never 0 %."""
+    return percent(share) if share >= 0.005 else "<1 %"
 
 
 def empty(axis: Axes, text: str = "no finished trials yet") -> None:
@@ -162,6 +206,30 @@ def empty(axis: Axes, text: str = "no finished trials yet") -> None:
         color="#666666",
         style="italic",
         bbox={"facecolor": "white", "edgecolor": "none"},
+    )
+
+
+def no_success(
+    axis: Axes, rule: str, *, words: str = "no trial succeeded", at: tuple[float, float] = (0.5, 0.5)
+) -> None:
+    """Say in a panel that no trial succeeded, which lines at 0 would leave to be found out.
+
+    Args:
+        axis: The panel.
+        rule: What success is, say "w2sq <= 0.2".
+        words: The sentence before it.
+        at: Middle of the text, as fractions of the panel.
+    """
+    axis.text(
+        *(*at, f"{words}\n({plain(rule)})"),
+        transform=axis.transAxes,
+        ha="center",
+        va="center",
+        color="#444444",
+        fontsize=7.5,
+        style="italic",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 2.0},
+        zorder=6,
     )
 
 

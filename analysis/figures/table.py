@@ -41,7 +41,8 @@ FIGURES: dict[str, Picture] = {
     "profiles": Picture(
         lambda results: profile_numbers(results, rng=np.random.default_rng(SEED)),
         draw_profiles,
-        "Robustness profiles: for each method, the fraction of the prior at or below each value of the metric.",
+        "Robustness profiles: for each method, the fraction of the prior at or below each value of the metric, with "
+        "the share of trials that finish, and of those whose values lie beyond the frame.",
         "profiles",
     ),
     "controls": Picture(
@@ -52,9 +53,21 @@ FIGURES: dict[str, Picture] = {
         "profiles",
     ),
     "success": Picture(
-        success_numbers, draw_dots, "Success fraction of each method with its 95 % interval.", "profiles"
+        success_numbers,
+        draw_dots,
+        "Success fraction of each method with its 95 % interval: the share of configurations that end at or below the "
+        "threshold, failures counting as not; further right is better, and a pale bar spans what trials without a "
+        "result leave open.",
+        "profiles",
     ),
-    "log_auc": Picture(log_auc_numbers, draw_dots, "Log-AUC of each method with its 95 % interval.", "profiles"),
+    "log_auc": Picture(
+        log_auc_numbers,
+        draw_dots,
+        "Log-AUC of each method with its 95 % interval: the mean score of its configurations, 1 at the lower anchor of "
+        "the metric or better, 0 at the upper one, worse or failed, and equal steps for equal ratios between them; "
+        "further right is better, at any threshold rather than at one.",
+        "profiles",
+    ),
     "budgets": Picture(
         lambda results: budget_numbers(results, rng=np.random.default_rng(SEED)),
         draw_budgets,
@@ -82,7 +95,8 @@ FIGURES: dict[str, Picture] = {
         sample_numbers,
         draw_samples,
         "What generators made at their last evaluation: samples of the best, the median and the worst trial of each "
-        "method by the primary metric (below each), of one that diverged (its last sound evaluation), and of the data.",
+        "method by the primary metric (below each), of one that diverged (its last sound evaluation), and of the data "
+        "(grey behind points). Points outside the frame stand at its edge, and their share is said.",
         "profiles",
     ),
     "failures": Picture(
@@ -99,7 +113,8 @@ FIGURES: dict[str, Picture] = {
     "endings_map": Picture(
         ending_map_numbers,
         draw_ending_map,
-        "Where in the space each ending happens: a mark per trial, by its shape, over two hyperparameters.",
+        "Where in the space each ending happens: a mark per trial, by its shape, over two hyperparameters. Trials at "
+        "one place, say seeds or values of n_critic, are moved apart a little, with the worst ending in the middle.",
         "breaks",
         history=True,
     ),
@@ -123,15 +138,18 @@ FIGURES: dict[str, Picture] = {
         trajectory_numbers,
         draw_trajectories,
         "The way there: median and quartiles of the primary metric, of another divergence and of gradient norms, and a "
-        "few single trials (thin). Rising steps: the mean share of evaluation intervals before a first success in "
-        "which the primary metric rises by more than noise (raw: at all).",
+        "few single trials (thin; of their gradients the generator's; a triangle at the frame: it goes on beyond). "
+        "Rising steps: the mean share of evaluation intervals before a first success in which the primary metric rises "
+        "by more than noise (raw: at all).",
         "breaks",
         history=True,
     ),
     "differences": Picture(
         difference_numbers,
         draw_differences,
-        "Paired differences of the log-AUC between methods with 95 % intervals.",
+        "Paired differences of the log-AUC between methods with 95 % intervals: right of 0 the first method scores "
+        "better on the same configurations, left of it the second, and an interval that holds 0 leaves open which. "
+        "Filled marks and bold names are pairs that were declared in advance.",
         "compare",
     ),
     "profile_differences": Picture(
@@ -145,7 +163,7 @@ FIGURES: dict[str, Picture] = {
         discordance_numbers,
         draw_discordance,
         "Where two methods disagree: in how many pairs of trials both, one alone or neither succeeds, with the exact p "
-        "of McNemar's test, a description.",
+        "of McNemar's test, a description, where each point is one pair of trials.",
         "compare",
     ),
     "sensitivity": Picture(
@@ -165,20 +183,23 @@ FIGURES: dict[str, Picture] = {
         map_numbers,
         draw_map,
         "Where each method succeeds over two hyperparameters: cells are equally likely under the prior, darker ones "
-        "succeed more often, and each says how many of its points do; hatched cells hold none.",
+        "succeed more often, and each says how many of its points do; where points have several trials it "
+        "says the share, each point counting once, of so many points; hatched cells hold none.",
         "breaks",
     ),
     "failure_map": Picture(
         plain_failure_numbers,
         draw_failures_map,
-        "Where and how trials end over two hyperparameters, a mark for each trial.",
+        "Where and how trials end over two hyperparameters, a mark for each trial; those at the same place are moved "
+        "apart a little.",
         "breaks",
     ),
     "parallel": Picture(
         parallel_numbers,
         draw_parallel,
         "Each trial as a line across its hyperparameters, from the least value below to the greatest above: coloured "
-        "lines reached the threshold, dashed grey ones did not.",
+        "lines reached the threshold, dashed grey ones did not. Of more than 150 trials an even choice by their ids is "
+        "drawn, and lines through one level lie side by side.",
         "breaks",
     ),
     "importance": Picture(

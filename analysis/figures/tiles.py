@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,12 @@ from analysis.outcomes import FloatArray
 
 ACROSS = 4
 """Most panels side by side."""
+
+STEP, REACH = 3.4, 12.0
+"""Distance of marks that share a place, and most that one is moved, points."""
+
+GOLDEN = np.pi * (3 - np.sqrt(5))
+"""The golden angle."""
 
 LEGEND = 0.25
 """Height of a row of a legend above the panels, inches."""
@@ -62,6 +69,29 @@ def thinned(rows: pd.DataFrame, most: int) -> pd.DataFrame:
     if len(ordered) <= most:
         return ordered
     return ordered.iloc[np.linspace(0, len(ordered) - 1, most).round().astype(np.int64)].reset_index(drop=True)
+
+
+def apart(x: FloatArray, y: FloatArray, first: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """How far to move marks so that those at the same place are all seen.
+
+    They follow a spiral with the density of a sunflower's: each is about `STEP` from its neighbours, less where so
+    many share a place that the spiral would be wider than `REACH`.
+
+    Args:
+        x: Places, shape (marks,).
+        y: shape (marks,).
+        first: Keys, shape (marks,), all different: at each place the mark with the least stays where it is.
+
+    Returns:
+        Two arrays of shape (marks,), in points; 0 for a mark alone at its place.
+    """
+    _, place, size = np.unique(np.column_stack([x, y]), axis=0, return_inverse=True, return_counts=True)
+    place = place.reshape(-1)
+    order = np.lexsort((np.asarray(first), place))
+    rank = np.empty(len(order), dtype=np.float64)
+    rank[order] = np.arange(len(order)) - (np.cumsum(size) - size)[place[order]]
+    radius = np.sqrt(rank) * np.minimum(STEP, REACH / np.sqrt(size))[place]
+    return radius * np.cos(rank * GOLDEN), radius * np.sin(rank * GOLDEN)
 
 
 def places(axis: Axis, values: pd.Series) -> FloatArray:

@@ -159,8 +159,10 @@ def _panel(axis: Axes, numbers: pd.DataFrame, line: strips.Line, across: int, *,
         axis.axhline(
             float(numbers["threshold"].iloc[0]), color="#555555", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1
         )
-    names = {"norm": "gradient norm\n— G   - - D"}
-    axis.set_ylabel(names.get(str(numbers["panel"].iloc[0]), _wrapped(str(numbers["name"].iloc[0]))), fontsize=8)
+    if numbers["panel"].iloc[0] == "norm":
+        axis.set_ylabel("gradient norm\n— G   - - D\nthin: trials' G", fontsize=7)
+    else:
+        axis.set_ylabel(_wrapped(str(numbers["name"].iloc[0])), fontsize=8)
     if last:
         strips.mark(axis, len(line.methods), budget)
         axis.set_xlabel(str(numbers["unit"].iloc[0]).replace("_", " "), labelpad=1)
@@ -179,7 +181,7 @@ def _wrapped(name: str) -> str:
         if lines[-1] and len(lines[-1]) + len(word) > 14:
             lines.append("")
         lines[-1] += f"{word}_"
-    return style.plain("\n".join(lines).rstrip("_"))
+    return "\n".join(map(style.plain, lines)).rstrip("_")
 
 
 def _curves(
@@ -196,13 +198,24 @@ def _curves(
     shade = "#444444" if dashed else style.colour(order)
     for series, curve in rows.groupby("series", sort=True):
         x = start + budget.place(curve["steps"])
-        value, low, high = (np.clip(curve[name].to_numpy(dtype=np.float64), *ends) for name in ("value", "low", "high"))
         if series != "median":
             if not dashed:
-                axis.plot(x, value, color="#888888", linewidth=0.5, alpha=0.7, zorder=2)
+                _run(axis, x, curve["value"].to_numpy(dtype=np.float64), ends)
             continue
+        value, low, high = (np.clip(curve[name].to_numpy(dtype=np.float64), *ends) for name in ("value", "low", "high"))
         axis.fill_between(x, low, high, color=shade, alpha=0.12 if dashed else 0.28, linewidth=0, zorder=1)
         axis.plot(x, value, color=shade, linewidth=1.7, linestyle="--" if dashed else "-", zorder=3)
+
+
+def _run(axis: Axes, x: FloatArray, value: FloatArray, ends: tuple[float, float]) -> None:
+    """Draw a single trial; a small triangle at the frame is where it goes beyond, until it comes back."""
+    far = ends[0] / 1e6, ends[1] * 1e6
+    axis.plot(x, np.clip(value, *far), color="#888888", linewidth=0.5, alpha=0.7, zorder=2)
+    for edge, beyond, marker in ((ends[0], value < ends[0], "v"), (ends[1], value > ends[1], "^")):
+        leaves = beyond & ~np.concatenate([[False], beyond[:-1]])
+        if leaves.any():
+            at = np.full(int(leaves.sum()), edge)
+            axis.scatter(x[leaves], at, marker=marker, s=8, linewidths=0, color="#666666", clip_on=False, zorder=4)
 
 
 def _limits(numbers: pd.DataFrame) -> tuple[float, float]:

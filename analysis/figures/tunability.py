@@ -63,7 +63,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
             linestyle="none",
             markersize=7,
             zorder=3,
-            label=style.plain(row["method"]),
+            label=style.name(row["method"]),
         )
     size = int(numbers["size"].min())
     axis.set_xlim(-0.02, 1.02)

@@ -162,6 +162,7 @@ def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
 
 
 def _write(source: Source, declaration: Declaration, out: str | None) -> None:
+    from analysis.imported.source import trials
     from analysis.imported.stored import write
     from study.store import RunDirectory
 
@@ -169,5 +170,5 @@ def _write(source: Source, declaration: Declaration, out: str | None) -> None:
     tables = write(directory, source, declaration)
     for remark in tables.remarks:
         typer.echo(f"note: {remark}", file=sys.stderr)
-    typer.echo(f"{len(tables.plan)} trials, {len(tables.trials)} of them ended", file=sys.stderr)
+    typer.echo(f"{trials(len(tables.plan))}, {len(tables.trials)} ended", file=sys.stderr)
     typer.echo(str(directory))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -90,6 +91,8 @@ class Declaration:
 def _number(where: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{where} = {value!r}: must be a number")
+    if not math.isfinite(value):
+        raise UserError(f"{where} = {value!r}: must be a finite number")
     return float(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -24,6 +25,9 @@ OURS = {column.name: column.type for column in PLAN if column.name in {f.name fo
 TAKEN = {column.name for column in (*PLAN, *OUTCOME, *HISTORY)} - set(OURS)
 """Names that mean something else here."""
 
+BREAKING = ("Cc", "Zl", "Zp")
+"""Unicode's categories of control characters and of what ends lines and paragraphs."""
+
 ALIASES = {"lr": "lr_g"}
 """The sweep file's word for a column, where they differ."""
 
@@ -40,7 +44,8 @@ def identify(source: Source, declaration: Declaration, name: str) -> tuple[pd.Da
         `trial_id`, `task`, `method`, `config`, `point` and `seed`; and the hyperparameters under our names.
 
     Raises:
-        UserError: If a column does not exist or is empty somewhere, a name is taken, or two trials are the same.
+        UserError: If a column does not exist or is empty somewhere, a name is taken or breaks a line, or two trials are
+            the same.
     """
     method, task = _label("method", source, declaration, name), _label("task", source, declaration, name)
     params = _hyperparameters(source, declaration)
@@ -59,9 +64,19 @@ def _label(kind: str, source: Source, declaration: Declaration, name: str) -> li
     if said is None:
         several = {"optuna": "study", "ray": "experiment"}.get(source.kind) if kind == "method" else None
         said = kind if kind in source.cells.columns else several or f"{GIVEN}{name}"
-    if said.startswith(GIVEN):
-        return [said.removeprefix(GIVEN)] * len(source.cells)
-    return _texts(kind, said, source)
+    given = said.startswith(GIVEN)
+    names = [said.removeprefix(GIVEN)] * len(source.cells) if given else _texts(kind, said, source)
+    _check_labels(kind, names)
+    return names
+
+
+def _check_labels(kind: str, names: Sequence[str]) -> None:
+    """Names stand in tables, files and addresses: on one line, and seen."""
+    for name in dict.fromkeys(names):
+        if not name.strip() or any(unicodedata.category(letter) in BREAKING for letter in name):
+            raise UserError(
+                f"{kind} {name!r}: must be a name on one line, without tabs and other control characters; rename it"
+            )
 
 
 def _texts(kind: str, column: str, source: Source) -> list[str]:
@@ -99,6 +114,13 @@ def _hyperparameters(source: Source, declaration: Declaration) -> pd.DataFrame:
     return pd.DataFrame(found, index=range(len(source.cells)))
 
 
+def name_in(source: Source, declaration: Declaration, ours: str) -> str:
+    """What the source calls a hyperparameter."""
+    words = (ours, *(word for word, column in ALIASES.items() if column == ours))
+    mapped = [declaration.map[word] for word in words if word in declaration.map]
+    return next((name for name in (*mapped, *words) if name in source.cells.columns), ours)
+
+
 def _typed(name: str, values: Sequence[object]) -> pd.Series:
     """A column of numbers if all of its values are, else of texts; ours have the type that they always have."""
     kind = OURS.get(name)
@@ -109,6 +131,8 @@ def _typed(name: str, values: Sequence[object]) -> pd.Series:
         if math.isnan(as_float(value)) or (kind == "int32" and not as_float(value).is_integer()):
             rule = "a whole number" if kind == "int32" else "a number"
             raise UserError(f"{name} = {value!r}: this hyperparameter is {rule} here; rename yours with --map")
+        if math.isinf(as_float(value)):
+            raise UserError(f"{name} = {value!r}: a hyperparameter must be finite; leave the cell empty, or use texts")
     return pd.Series([as_float(value) for value in values], dtype=np.float64)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.imported.declared import Declaration
-from analysis.imported.source import PENDING, Source, cells_of, ends_of
+from analysis.imported.source import LOST, PENDING, Source, cells_of, ends_of
 from analysis.imported.source import trials as in_words
 from search_spaces.domains import Choice, Domain, Fixed, LogUniform, Uniform
 from study.errors import UserError, unknown
@@ -43,6 +45,12 @@ MARKS = {
     "BaseGASampler:": "genetic",
 }
 """What the attributes begin with that a sampler which looks at results leaves at trials."""
+
+PASSWORD, HIDDEN = re.compile(r"(://[^:/@]*:)[^@/]*@"), r"\1***@"
+"""A password in the address of a storage, and what reports show of it."""
+
+SQLITE = b"SQLite format 3\0"
+"""What such a file begins with."""
 
 GRID, QMC, FIXED, RETRIED = "grid_id", "qmc:", "fixed_params", "retry_history"
 
@@ -86,12 +94,19 @@ def _storage(origin: str) -> BaseStorage:
     path = Path(origin.removeprefix("sqlite:///") if origin.startswith("sqlite:///") else origin)
     if ("://" not in origin or origin.startswith("sqlite:///")) and not path.is_file():
         raise UserError(f"there is no file {path}: give a storage's address, e.g. sqlite:///study.db, or a journal")
+    if "://" not in origin and _is_sqlite(path):
+        raise UserError(f"{origin} is an SQLite database, not a journal: did you mean sqlite:///{origin}?")
     try:
         if "://" in origin:
             return optuna.storages.RDBStorage(origin, skip_table_creation=True)
         return JournalStorage(JournalFileBackend(origin))
     except Exception as error:  # noqa: BLE001  # every database has exceptions of its own
         raise UserError(f"cannot read {origin} as an Optuna storage: {_first(error)}") from None
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
 
 
 def _names(storage: BaseStorage, origin: str, names: Sequence[str]) -> list[str]:
@@ -148,7 +163,7 @@ def _source(origin: str, studies: Sequence[Study], marks: set[str], declaration:
     found = [trial for _, trial in kept]
     return Source(
         kind="optuna",
-        origin=origin,
+        origin=f"{', '.join(study.study_name for study in studies)} in {PASSWORD.sub(HIDDEN, origin)}",
         name="-".join(study.study_name for study in studies).replace("/", "-").replace(" ", "-"),
         cells=cells_of([_cells(study, trial) for study, trial in kept]),
         hyperparameters=tuple(dict.fromkeys(name for trial in found for name in trial.params)),
@@ -164,7 +179,7 @@ def _source(origin: str, studies: Sequence[Study], marks: set[str], declaration:
         sampler=_sampler(marks, found),
         history=_history(found),
         domains=_domains(found),
-        remarks=tuple(_remarks(waiting, superseded)),
+        remarks=(*_remarks(waiting, superseded), *_counted(found, declaration)),
     )
 
 
@@ -243,6 +258,24 @@ def _remarks(waiting: Sequence[FrozenTrial], superseded: set[tuple[str, int]]) -
         yield f"{in_words(len(waiting))} still waiting, without a configuration, left out"
     if superseded:
         yield f"{in_words(len(superseded))} tried again by Optuna left out: the last attempt of each counts"
+
+
+def _counted(trials: Sequence[FrozenTrial], declaration: Declaration) -> Iterator[str]:
+    """How many trials have no value that counts, and what they count as."""
+    from optuna.trial import TrialState
+
+    count = Counter(trial.state for trial in trials)
+    if count[TrialState.FAIL]:
+        as_what = (
+            "lost, which leaves the outcome open"
+            if declaration.errors == LOST
+            else "diverged; --errors lost leaves their outcome open"
+        )
+        yield f"{in_words(count[TrialState.FAIL])} failed in Optuna: failures count as {as_what}"
+    if count[TrialState.PRUNED]:
+        yield f"{in_words(count[TrialState.PRUNED])} pruned: these count as stopped, which leaves the outcome open"
+    if count[TrialState.RUNNING]:
+        yield f"{in_words(count[TrialState.RUNNING])} still running: these are pending, without an outcome"
 
 
 def _first(error: Exception) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.imported.declared import Declaration
-from analysis.imported.source import LOST, Source, as_float, cells_of, ends_of, flat
+from analysis.imported.source import LOST, Source, as_float, cells_of, ends_of, flat, measured
 from analysis.imported.source import trials as in_words
 from analysis.outcomes import FloatArray
 from study.errors import UserError, unknown
@@ -48,12 +48,14 @@ class Found:
     """One trial's directory.
 
     Attributes:
+        name: The directory's.
         params: Its hyperparameters, flat.
         results: Its results in order, flat; of an iteration that was repeated after a restart, the last.
         error: The text of its error file, "" without one.
         state: What the experiment's state says of it, e.g. "TERMINATED"; None where it says nothing.
     """
 
+    name: str
     params: dict[str, Any]
     results: list[dict[str, Any]]
     error: str
@@ -71,22 +73,26 @@ def read_experiments(paths: Sequence[Path], declaration: Declaration) -> Source:
         UserError: If there are no trials in a directory, or no result has the metric.
     """
     trials = [(path, trial) for path in paths for trial in _trials(path)]
-    metric = _metric([trial for _, trial in trials], declaration)
-    series = [_series(trial, metric) for _, trial in trials]
-    longest = _longest([trial for _, trial in trials], [steps for steps, _ in series])
-    budget = declaration.budget or longest
+    found = [trial for _, trial in trials]
+    metric = _metric(found, declaration)
+    series = [_series(trial, metric) for trial in found]
+    whole, longest = _lengths(found, [steps for steps, _ in series])
+    end = declaration.budget or whole
+    failed = [_failed(trial, steps, end) for trial, (steps, _) in zip(found, series, strict=True)]
     rule = _VALUES[declaration.value or "last"]
     values = [rule(values) for _, values in series]
     ends = [
-        _ending(trial, steps, value, budget, declaration)
-        for (_, trial), (steps, _), value in zip(trials, series, values, strict=True)
+        _error(trial, value, has_value=bool(len(steps)), declaration=declaration)
+        if broke
+        else _ending(trial, steps, value, declaration.budget or longest, declaration)
+        for trial, (steps, _), value, broke in zip(found, series, values, failed, strict=True)
     ]
     return Source(
         kind="ray",
         origin=", ".join(map(str, paths)),
         name="-".join(path.name for path in paths),
         cells=cells_of([trial.params | {EXPERIMENT: path.name} for path, trial in trials]),
-        hyperparameters=tuple(dict.fromkeys(name for _, trial in trials for name in trial.params)),
+        hyperparameters=tuple(dict.fromkeys(name for trial in found for name in trial.params)),
         metric=metric,
         ends=ends_of(
             values,
@@ -97,14 +103,26 @@ def read_experiments(paths: Sequence[Path], declaration: Declaration) -> Source:
         sampler=_sampler(paths),
         budget=(STEP, longest) if longest else None,
         history=_history(series),
-        remarks=_remarks(ends),
+        remarks=_remarks(found, ends, values),
     )
 
 
-def _longest(trials: Sequence[Found], series: Sequence[FloatArray]) -> int:
-    """Iterations of the longest trial, one without an error where there is any."""
-    lengths = [(not trial.error, int(steps[-1])) for trial, steps in zip(trials, series, strict=True) if len(steps)]
-    return max(lengths, default=(True, 0))[1]
+def _lengths(trials: Sequence[Found], series: Sequence[FloatArray]) -> tuple[int, int]:
+    """Iterations of the longest trial without an error file, 0 where there is none, and of the longest to go by."""
+    lengths = [(trial, int(steps[-1])) for trial, steps in zip(trials, series, strict=True) if len(steps)]
+    whole = max((length for trial, length in lengths if not trial.error), default=0)
+    return whole, whole or max((length for _, length in lengths), default=0)
+
+
+def _failed(trial: Found, steps: FloatArray, end: int) -> bool:
+    """Whether a trial's error is how it ended.
+
+    One that made all its steps finished, whatever error file an earlier attempt, or its cleaning up, left behind. How
+    many those are, 0 where nothing says it, is known from the other trials or the budget, never from itself.
+    """
+    if trial.state is not None:
+        return trial.state == "ERROR"
+    return bool(trial.error) and not (end and _reaches(steps, end))
 
 
 def _trials(path: Path) -> list[Found]:
@@ -128,7 +146,7 @@ def _trial(folder: Path, state: str | None) -> Found:
     text = (
         error.read_text(errors="replace") if error.is_file() else "unknown" if (folder / "error.pkl").is_file() else ""
     )
-    return Found(flat(params), [by_step[step] for step in sorted(by_step)], text, state)
+    return Found(folder.name, flat(params), [by_step[step] for step in sorted(by_step)], text, state)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -177,7 +195,7 @@ def _metric(trials: Sequence[Found], declaration: Declaration) -> str:
 def _series(trial: Found, metric: str) -> tuple[FloatArray, FloatArray]:
     """Iterations that have the metric, and its value at each."""
     rows = [
-        (as_float(row.get(STEP, place + 1)), as_float(row[metric]))
+        (as_float(row.get(STEP, place + 1)), measured(row[metric], f"{metric} of trial {trial.name}"))
         for place, row in enumerate(trial.results)
         if metric in row
     ]
@@ -202,12 +220,7 @@ _VALUES: dict[str, Callable[[FloatArray], float]] = {"last": _last, "tail": _tai
 def _ending(
     trial: Found, steps: FloatArray, value: float, budget: int, declaration: Declaration
 ) -> tuple[str | None, str | None]:
-    """How a trial ended and why; None where its value decides.
-
-    A trial that made all its steps finished, whatever error file an earlier attempt left behind.
-    """
-    if trial.state == "ERROR" or (trial.error and trial.state is None and not _reaches(steps, budget)):
-        return _error(trial, value, has_value=bool(len(steps)), declaration=declaration)
+    """How a trial without an error ended and why; None where its value decides."""
     if not len(steps):
         return LOST, "has no result"
     if _reaches(steps, budget) or not math.isfinite(value):
@@ -251,7 +264,13 @@ def _history(series: Sequence[tuple[FloatArray, FloatArray]]) -> pd.DataFrame | 
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
-def _remarks(ends: Sequence[tuple[str | None, str | None]]) -> tuple[str, ...]:
+def _remarks(
+    trials: Sequence[Found], ends: Sequence[tuple[str | None, str | None]], values: Sequence[float]
+) -> tuple[str, ...]:
+    despite = sum(
+        bool(trial.error) and status is None and math.isfinite(value)
+        for trial, (status, _), value in zip(trials, ends, values, strict=True)
+    )
     lost = sum(status == LOST for status, _ in ends)
     early = sum(status == Status.STOPPED.value for status, _ in ends)
     found = []
@@ -264,5 +283,10 @@ def _remarks(ends: Sequence[tuple[str | None, str | None]]) -> tuple[str, ...]:
         found.append(
             f"{in_words(early)} ended before the others and counted as stopped, which leaves the outcome open; "
             "--early completed takes the last value as final"
+        )
+    if despite:
+        found.append(
+            f"{in_words(despite)} with an error file reached the last iteration all the same: judged by the value, "
+            "as the error is an earlier attempt's or came after the training"
         )
     return tuple(found)

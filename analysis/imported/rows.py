@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.imported.declared import Declaration, Facts
-from analysis.imported.identity import identify
+from analysis.imported.identity import identify, name_in
 from analysis.imported.source import LOST, PENDING, Source
 from analysis.imported.source import trials as in_words
 from analysis.outcomes import FAILURES, FloatArray
@@ -98,7 +97,13 @@ def build(source: Source, declaration: Declaration, *, name: str) -> Tables:
     ends, counted = _ends(source, declaration, scale, plan)
     trials = pd.concat([plan.drop(columns=[name for name in plan if name in PLAN_ONLY]), ends], axis=1)
     written = ~ends["status"].isin([LOST, PENDING])
-    remarks = (*source.remarks, *left_out, *counted, *_looks(sampler, identity))
+    remarks = (
+        *source.remarks,
+        *left_out,
+        *counted,
+        *_gaps(source, declaration, identity, params),
+        *_looks(sampler, identity),
+    )
     return Tables(
         plan=plan,
         trials=trials[written],
@@ -183,7 +188,7 @@ def _task_facts(task: str, facts: Facts, scale: Scale) -> tuple[float, float, fl
         missing = "--threshold X" if facts.threshold is None else "--anchors GOOD BAD"
         raise UserError(f"task {task!r} has no {missing}: say what counts, before you look at what comes out")
     threshold, low, high = (float(v) for v in scale.of(np.array([facts.threshold, *facts.anchors])))
-    if not (0 < low < high < math.inf and math.isfinite(threshold)):
+    if not 0 < low < high:
         raise UserError(
             f"anchors = {list(facts.anchors)} of task {task!r}: the first has to be the better one, and neither the "
             f"ideal nor beyond it (as {scale.name}: 0 < {low:g} < {high:g} does not hold)"
@@ -237,6 +242,20 @@ def _history(source: Source, scale: Scale, plan: pd.DataFrame, written: npt.NDAr
         generator_steps=rows["step"].to_numpy(dtype=np.float64),
         primary=np.where(np.isfinite(values), values, np.nan),
     )
+
+
+def _gaps(source: Source, declaration: Declaration, identity: pd.DataFrame, params: pd.DataFrame) -> Iterator[str]:
+    """Cells of a table that are empty in a hyperparameter of the method; elsewhere that is how spaces branch."""
+    for name in params if source.kind == "table" else ():
+        known = params[name].notna()
+        count = int((~known & known.groupby(identity["method"]).transform("any")).sum())
+        if count:
+            column = name_in(source, declaration, str(name))
+            yield (
+                f"{in_words(count)} without a value of {column} counted like any other: an empty cell equals an empty "
+                f"cell where configurations are matched; what is shown along {column} leaves them out, and a safe "
+                f"region says nothing of {column}"
+            )
 
 
 def _looks(sampler: str, identity: pd.DataFrame) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from search_spaces.domains import Domain, When
+from study.errors import UserError
 from study.schema import Status
 
 LOST, PENDING = "lost", "pending"
@@ -128,3 +129,21 @@ def as_float(value: object) -> float:
         return float(value)  # type: ignore[arg-type]  # whatever it is: that is the question
     except (TypeError, ValueError):
         return math.nan
+
+
+def measured(value: object, where: str) -> float:
+    """A cell of the metric as a number: NaN where it is empty or says so.
+
+    Args:
+        value: The cell.
+        where: What to call it.
+
+    Raises:
+        UserError: If it is anything else than a number.
+    """
+    found = as_float(value)
+    if math.isnan(found) and not is_missing(value) and str(value).strip().lower() not in ("", "nan", "+nan", "-nan"):
+        raise UserError(
+            f"{where} is {value!r}: the metric must be a number everywhere; empty, nan and inf count as diverged"
+        )
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,36 +18,82 @@ from search_spaces.domains import Domain, When
 from study.errors import UserError
 from study.forms import read_domain, write_domain
 from study.schema import SCHEMA_VERSION
-from study.store import MANIFEST, RunDirectory, arrow_schema, build_table
+from study.store import MANIFEST, REPORT, RunDirectory, arrow_schema, build_table
 
 KEY = "imported"
 """The manifest's entry that makes a run directory an imported one."""
+
+ATTEMPT = f"attempts/{LOST_PACK}.json"
+IMPORTED = ("history", "trials", "plan")
+"""The tables of an import."""
+
+FORMS = (".csv", ".png", ".svg", ".pdf")
+"""Files of figures."""
 
 TITLES = {"table": "a table", "optuna": "an Optuna study", "ray": "a Ray Tune experiment"}
 
 
 def write(directory: RunDirectory, source: Source, declaration: Declaration) -> Tables:
-    """Write a source as a run; an earlier import in the same directory is replaced.
+    """Write a source as a run; an earlier import of the same source is replaced, and its report removed.
+
+    The manifest goes first and comes last: a write that fails or is killed leaves nothing that reads as a run.
 
     Raises:
         UserError: If the directory holds something else, or the source and the declaration do not go together.
+        OSError: If it cannot be written; what was written is removed.
     """
-    if note(directory) is None and directory.names():
-        raise UserError(f"{directory} is neither empty nor an earlier import: give another --out")
+    _check_free(directory, source)
     name = str(directory).rstrip("/").rpartition("/")[2]
     tables = build(source, declaration, name=name)
+    was_there = directory.local and Path(directory.root).exists()
+    _clear(directory)
+    try:
+        _publish(directory, tables)
+        manifest = {"schema_version": SCHEMA_VERSION, KEY: _note(name, source, declaration, tables)}
+        directory.write_json(MANIFEST, manifest)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            _clear(directory)
+        if directory.local and not was_there:
+            _remove_empty(Path(directory.root))
+        raise
+    return tables
+
+
+def _check_free(directory: RunDirectory, source: Source) -> None:
+    """Nothing but an earlier import of the same source may be there."""
+    said = note(directory)
+    if said is None and directory.names():
+        raise UserError(f"{directory} is neither empty nor an earlier import: give another --out")
+    if said is not None and (said.get("kind"), said.get("source")) != (source.kind, source.origin):
+        raise UserError(
+            f"{directory} is an import of {said.get('source')}, not of {source.origin}: give another --out, or delete "
+            "that one"
+        )
+
+
+def _publish(directory: RunDirectory, tables: Tables) -> None:
     frames = {"history": tables.history, "trials": tables.trials, "plan": tables.plan}
     for table, frame in frames.items():
-        if frame.empty and table == "history":
-            directory.remove(f"{table}/{PACK}.parquet")
-        else:
+        if not frame.empty or table != "history":
             directory.write_part(table, PACK, _table(table, frame))
-    attempt = f"attempts/{LOST_PACK}.json"
-    directory.remove(attempt)
     if tables.lost is not None:
-        directory.write_json(attempt, {"pack": LOST_PACK, "outcome": "failed", "reason": tables.lost})
-    directory.write_json(MANIFEST, {"schema_version": SCHEMA_VERSION, KEY: _note(name, source, declaration, tables)})
-    return tables
+        directory.write_json(ATTEMPT, {"pack": LOST_PACK, "outcome": "failed", "reason": tables.lost})
+
+
+def _clear(directory: RunDirectory) -> None:
+    """Remove what an import writes and what is made of it: the manifest, the tables, the report and its figures."""
+    tables = [f"{table}/{PACK}.parquet" for table in IMPORTED]
+    figures = [f"figures/{name}" for form in FORMS for name in directory.names("figures", form)]
+    for name in (MANIFEST, *REPORT, *figures, *tables, ATTEMPT):
+        directory.remove(name)
+    for folder in ("figures", "attempts", *IMPORTED) if directory.local else ():
+        _remove_empty(Path(directory.root) / folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not there, or something else is in it
+        folder.rmdir()
 
 
 def note(directory: RunDirectory) -> dict[str, Any] | None:

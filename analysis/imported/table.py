@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.imported.declared import GIVEN, Declaration
-from analysis.imported.source import ENDINGS, PENDING, Source, as_float, as_text, ends_of, is_missing
+from analysis.imported.sheet import read_sheet
+from analysis.imported.source import ENDINGS, PENDING, Source, as_text, ends_of, is_missing, measured
 from study.errors import UserError, unknown
 from study.schema import Status
-from study.store import parquet_header, read_columns
 
 COLUMNS = ("method", "task", "seed", "status")
 """What a column of that very name is taken for, unless told otherwise."""
@@ -31,9 +31,10 @@ def read_table(path: Path, declaration: Declaration) -> Source:
         declaration: Names its columns.
 
     Raises:
-        UserError: If it cannot be read, a column does not exist, or nothing says what the hyperparameters are.
+        UserError: If it cannot be read, a column does not exist, nothing says what the hyperparameters are, or the
+            metric is a text somewhere.
     """
-    cells = _read(path)
+    cells = read_sheet(path)
     for option in ("metric", "config", *COLUMNS):
         _check(option, getattr(declaration, option), cells, path)
     for name in (*declaration.params, *declaration.map.values()):
@@ -52,26 +53,26 @@ def read_table(path: Path, declaration: Declaration) -> Source:
         hyperparameters=(),
         metric=declaration.metric,
         ends=ends_of(
-            [as_float(value) for value in cells[declaration.metric]],
+            [
+                measured(value, f"{declaration.metric} in row {row + 1}")
+                for row, value in enumerate(cells[declaration.metric])
+            ],
             statuses=[_ending(value, declaration) for value in cells[status]] if status else None,
         ),
+        remarks=_remarks(cells),
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        _, names = parquet_header(path)
-        parts = [pd.DataFrame(part, dtype=object) for part in read_columns(path, names, rows=65536)]
-        cells = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names, dtype=object)
-    else:
-        try:
-            cells = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UserError(f"cannot read the table {path}: {reason}") from None
-    if cells.empty:
-        raise UserError(f"the table {path} has no rows")
-    return cells.rename(columns=str).astype(object)
+def _remarks(cells: pd.DataFrame) -> tuple[str, ...]:
+    """Rows that are there again; where a column says the seed, they are refused as the same trial."""
+    count = int(cells.astype(str).duplicated().sum())
+    if not count:
+        return ()
+    rows = "1 row equals" if count == 1 else f"{count} rows equal"
+    return (
+        f"{rows} an earlier one in every column and counted as another seed of the same configuration: drop what is "
+        "only a copy; with --seed COLUMN a repetition is refused",
+    )
 
 
 def _check(option: str, name: str | None, cells: pd.DataFrame, path: Path) -> None:

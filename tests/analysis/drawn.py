@@ -2,11 +2,13 @@
 
 import functools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.results import Results
+from analysis.runs import priors
 from study import schema
 from study.plan import expand, pack
 from study.records import plan_rows
@@ -54,6 +56,11 @@ def drawn(outcome=lambda plan: np.full(len(plan), GOOD), **changes) -> Results:
     trials["primary"] = np.where(np.isinf(values), np.nan, values)
     trials = trials[~np.isnan(values)].reset_index(drop=True)
     return Results(sweep.name, plan, trials, (), None, sweep.space.title, dict(sweep.space.domains))
+
+
+def declared(outcome=lambda plan: np.full(len(plan), GOOD), **changes) -> Results:
+    """What `drawn` gives, with the prior of every method as a run knows it."""
+    return replace(drawn(outcome, **changes), priors=priors(sweep_of(**changes)))
 
 
 def good_where(condition):

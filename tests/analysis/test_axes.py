@@ -21,8 +21,12 @@ from analysis.axes import (
 )
 from analysis.outcomes import Sample
 from analysis.results import Results
+from analysis.runs import load_results
 from search_spaces.domains import Choice, LogUniform, Uniform, When
-from tests.analysis.drawn import TASK, drawn
+from study.plan import expand
+from study.store import RunDirectory
+from study.sweep_run import prepare
+from tests.analysis.drawn import TASK, declared, drawn, sweep_of
 
 WIDE = {"preset": "lucic_wide"}
 LR = Axis("lr_g", "lr", log=True, levels=(), low=1e-4, high=1e-2)
@@ -107,6 +111,38 @@ def test_a_variant_may_draw_beyond_the_prior():
     results = drawn(methods=["ns", "ns@fast"], variant={"fast": {"lr": {"log_uniform": [1e-3, 1.0]}}})
     assert words(results, "ns")["lr"].high == 1e-2
     assert words(results, "ns@fast")["lr"].high == results.plan["lr_g"].max() > 0.1
+
+
+def test_a_variant_has_the_range_that_it_declared():
+    variant = {"fast": {"lr": {"log_uniform": [1e-4, 1e-3]}}, "mild": {"beta1": {"choice": [0.0, 0.5]}}}
+    results = declared(methods=["ns", "ns@fast", "ns@mild"], variant=variant)
+    rate = words(results, "ns@fast")["lr"]
+    assert (rate.low, rate.high, rate.log) == (1e-4, 1e-3, True)
+    assert (words(results, "ns")["lr"].low, words(results, "ns")["lr"].high) == (1e-5, 1e-2)
+    assert words(results, "ns@mild")["beta1"].levels == (0.0, 0.5)
+    assert words(results, "ns")["beta1"].levels == ()
+
+
+def test_a_run_knows_what_each_method_declared(tmp_path):
+    changes = {"methods": ["ns", "ns@fast"], "variant": {"fast": {"lr": {"log_uniform": [1e-4, 1e-3]}}}}
+    sweep, directory = sweep_of(**changes), RunDirectory(tmp_path / "run")
+    prepare(directory, sweep, expand(sweep))
+    results = load_results(directory)
+    assert results.domains_of("ns") == results.domains == {"lr": LogUniform(1e-5, 1e-2), "beta1": Uniform(0.0, 0.8)}
+    assert results.domains_of("ns@fast") == {"lr": LogUniform(1e-4, 1e-3), "beta1": Uniform(0.0, 0.8)}
+    assert results.domains_of("another") == results.domains
+    assert (words(results, "ns@fast")["lr"].low, words(results, "ns@fast")["lr"].high) == (1e-4, 1e-3)
+
+
+def test_methods_together_have_the_union_of_their_ranges():
+    variant = {
+        "fast": {"lr": {"log_uniform": [1e-3, 1.0]}},
+        "sgd": {"lr": {"when": {"optimiser": {"sgd": {"log_uniform": [1e-6, 1e-4]}}}, "log_uniform": [1.0, 9.0]}},
+    }
+    space = {"override": {"lr": {"log_uniform": [1e-5, 1e-2]}, "optimiser": "sgd"}}
+    results = declared(methods=["ns", "ns@fast", "ns@sgd"], variant=variant, space=space)
+    assert (words(results)["lr"].low, words(results)["lr"].high) == (1e-6, 1.0)
+    assert (words(results, "ns@sgd")["lr"].low, words(results, "ns@sgd")["lr"].high) == (1e-6, 1e-4)
 
 
 def test_texts_and_truth_values_are_levels():

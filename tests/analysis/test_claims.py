@@ -32,7 +32,8 @@ from analysis.claims import (
 from analysis.contrasts import Measured, Numbers, averaged, contrast
 from analysis.intervals import Estimate
 from analysis.outcomes import Sample
-from study.claims import DIRECTIONS, Check, Claim, Registered
+from study.claims import DIRECTIONS, Check, Claim
+from study.statements import Extension, Registered
 
 TASK = "manifold-d2"
 Z = float(stats.norm.ppf(0.975))
@@ -256,6 +257,22 @@ def test_taking_a_claim_out_after_results_helps_no_other(build):
     assert (second.verdict, second.standing) == (None, WITHDRAWN)
     assert second.reason == "changed or taken out of the file after 64 trials had rows"
     assert table([second])[0]["number"] is None
+
+
+def test_a_claim_on_a_design_that_grew_after_results_is_labelled(build):
+    results = build(replicates=8, points=8)
+    both = claim(check(methods=("ns+gp1", "ns")), name="a")
+    alone = claim(check(methods=("wgan+gp1",), against=0.01), name="b")
+    controlled = claim(check(methods=("wgan+gp1",), control="ns"), name="c")
+    cells = (("manifold-d2", "ns"), ("another", "wgan+gp1"))
+    grown = (Extension(64, 192, 200, cells), Extension(128, 200, 208, cells))
+    plain = evaluate_claims(stated(results, both, alone, controlled))
+    found = evaluate_claims(dataclasses.replace(stated(results, both, alone, controlled), extensions=grown))
+    label = "extended after 64 rows: no longer confirmatory"
+    assert [item.standing for item in found] == [label, BEFORE, label]
+    for one, other in zip(found, plain, strict=True):  # all else is as it was
+        assert dataclasses.replace(one, standing=other.standing) == other
+    assert [row["stated"] for row in table(found)] == [json_["standing"] for json_ in as_json(found)]
 
 
 def test_an_unfinished_run_gives_no_verdict(build):

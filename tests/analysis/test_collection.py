@@ -15,8 +15,8 @@ from analysis.figures.single import plot
 from analysis.outcomes import sample
 from analysis.questions import SEED
 from study.claim_forms import read_claim
-from study.claims import Registered
 from study.errors import UserError
+from study.statements import Registered
 
 TASK = "manifold-d2"
 ASKED = {
@@ -135,6 +135,27 @@ def test_a_pair_in_either_order_is_the_declared_comparison_with_its_verdict(runs
     found = [runs.compare(*names).items for names in (("ns+gp1", "wgan+gp1"), ("wgan+gp1", "ns+gp1"))]
     assert found[0] == found[1]
     assert (found[0][0].first, found[0][0].verdict is not None) == ("ns+gp1", True)
+
+
+def apart(results, *methods):
+    """The same results with configurations of their own for some methods."""
+    own = results.plan["config"].where(~results.plan["method"].isin(methods), results.plan["method"] + "'s")
+    return dataclasses.replace(results, plan=results.plan.assign(config=own + results.plan["config"]))
+
+
+@pytest.mark.parametrize("methods", [("ns", "ns+gp1"), ("ns+gp1", "wgan+gp1"), ()])
+def test_methods_that_share_no_configuration_are_a_sentence(build, methods):
+    runs = Runs({"a": apart(build(), "ns", "wgan+gp1")})
+    with pytest.raises(UserError, match=f"^{TASK}: '.*' and '.*' share no configuration and seed: they cannot be"):
+        runs.compare(*methods)
+
+
+def test_methods_of_an_adaptive_sweep_that_share_no_configuration_are_a_sentence_too(build):
+    found = apart(build(), "ns", "wgan+gp1")
+    runs = Runs({"a": dataclasses.replace(found, plan=found.plan.assign(sampler="tpe"))})
+    with pytest.raises(UserError, match=f"^{TASK}: 'ns' and 'ns\\+gp1' share no configuration and seed"):
+        runs.compare("ns", "ns+gp1")
+    assert [item.pairs for item in runs.compare().items] == [0]
 
 
 def test_success_along_a_hyperparameter_counts_every_decided_point(runs):

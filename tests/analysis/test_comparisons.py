@@ -19,6 +19,8 @@ from analysis.comparisons import (
 )
 from analysis.outcomes import sample
 from analysis.pairing import FourWay, Record, benjamini_hochberg, mcnemar
+from analysis.words import sentence
+from study.statements import Extension
 
 INF = np.inf
 FACTS = {"threshold": 50.0, "anchor_low": 10.0, "anchor_high": 1000.0}
@@ -94,8 +96,8 @@ def test_eight_replicates_decide(build):
 def test_arms_that_never_differ_have_an_interval_with_width(ended, value):
     found = one(ended({"a": [value] * 4, "b": [value] * 4}, facts=FACTS, replicates=1, points=4))
     assert found.log_auc_difference.p_value == found.success_difference.p_value == 1.0
-    assert found.log_auc_difference.method == "Hoeffding, 4 points"
-    assert found.success_difference.method == "Newcombe, 4 points"
+    assert found.log_auc_difference.method == "Tango, 4 points"
+    assert found.success_difference.method == "Tango, 4 points"
     assert found.log_auc_difference.low < 0 < found.log_auc_difference.high
     assert found.success_difference.low < 0 < found.success_difference.high
 
@@ -190,6 +192,45 @@ def test_an_interim_pair_still_counts_in_the_family(ended):
 def test_a_stopped_trial_withholds_the_verdict(ended):
     endings = {**STEADY, "bad": [*STEADY["bad"][:15], "stopped"]}
     assert judged(ended, endings, confirmatory=[("good", "bad")])[0].verdict == "censored"
+
+
+def test_a_pair_that_was_taken_out_after_results_stays_in_the_family(ended):
+    design = {"facts": FACTS, "replicates": 1, "points": 16}
+    results = dataclasses.replace(
+        ended(STEADY, confirmatory=[("bad", "good")], **design), withdrawn=(("good", "also"), ("x", "y"))
+    )
+    first, second, third = compare_task(results, TASK)
+    assert first.p_adjusted == pytest.approx(2 * first.log_auc_difference.p_value)  # x and y are not planned here
+    assert (second.standing, second.confirmatory, second.verdict) == ("withdrawn", False, None)
+    assert third.standing is None
+
+
+def test_a_pair_that_was_declared_after_results_is_explored_and_labelled(ended):
+    design = {"facts": FACTS, "replicates": 1, "points": 16}
+    results = dataclasses.replace(ended(STEADY, **design), late=(("bad", "good"),))
+    found = {frozenset((item.first, item.second)): item for item in compare_task(results, TASK)}
+    late = found[frozenset(("bad", "good"))]
+    assert (late.confirmatory, late.p_adjusted, late.verdict, late.standing) == (False, None, None, "after the fact")
+    assert [item.standing for item in found.values()].count(None) == 2
+    assert "; exploratory (declared after the fact), Benjamini-Hochberg p" in sentence(late)
+    assert compare_pair(results, TASK, "good", "bad").standing == "after the fact"
+    # which is compared however many methods there are
+    many = {f"m{index:02}": [1.0, 2.0 + index] for index in range(13)}
+    crowd = dataclasses.replace(ended(many, facts=FACTS, replicates=1, points=2), late=(("m03", "m07"),))
+    assert ("m03", "m07") in [(item.first, item.second) for item in compare_all(crowd)]
+
+
+def test_a_pair_on_a_design_that_grew_after_results_has_no_clean_verdict(ended):
+    design = {"facts": FACTS, "replicates": 1, "points": 16}
+    results = ended(STEADY, confirmatory=[("good", "bad"), ("good", "also")], **design)
+    grown = dataclasses.replace(results, extensions=(Extension(24, 24, 48, ((TASK, "bad"),)),))
+    label = "extended after 24 rows: no longer confirmatory"
+    first, second, _ = compare_task(grown, TASK)
+    assert (first.verdict, first.standing) == (f"good survives more ({label})", label)
+    assert (second.verdict, second.standing) == ("no difference shown", "before the run")
+    assert first.p_adjusted == compare_task(results, TASK)[0].p_adjusted
+    assert f"Holm p < .001 ({label});" in sentence(first)
+    assert list(table((first, second))["standing"]) == [label, "before the run"]
 
 
 def test_each_task_has_its_own_family(build):

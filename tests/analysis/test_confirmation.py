@@ -1,6 +1,7 @@
 import json
 import sys
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,18 +13,20 @@ from analysis.confirmation import (
     allowed_failures,
     confirm,
     confirm_region,
+    confirmation_of,
     confirmation_sweep,
     lower_bound,
 )
 from analysis.regions import Region, safe_region
+from analysis.runs import load_results
 from study.errors import UserError
 from study.executor import InProcess
 from study.plan import expand
 from study.progress import live
 from study.spec import read_sweep, to_toml
 from study.store import RunDirectory
-from study.sweep_run import run_sweep
-from tests.analysis.drawn import BAD, GOOD, TASK, adaptive, drawn, good_where, sweep_of
+from study.sweep_run import prepare, run_sweep
+from tests.analysis.drawn import BAD, GOOD, TASK, adaptive, declared, drawn, good_where, sweep_of
 
 LR = {"log_uniform": [1e-5, 1e-2]}
 DESIGN = {"kind": "sobol", "points": 16, "replicates": 8, "seed": 3}
@@ -45,7 +48,7 @@ SPACES = {
     ),
     "dependent": (
         {
-            "lr": {"when": {"optimiser": {"sgd": {"log_uniform": [1e-2, 1.0]}}}, "log_uniform": [1e-5, 1e-3]},
+            "lr": {"when": {"optimiser": {"sgd": {"log_uniform": [1e-1, 1.0]}}}, "log_uniform": [1e-5, 1e-3]},
             "optimiser": {"cross": ["adam", "sgd", "rmsprop"]},
         },
         lambda plan: plan["lr_g"] < 1e-2,
@@ -88,6 +91,7 @@ def test_what_is_printed_is_a_sweep_inside_the_box(name, tmp_path):
     region = region_of(results, "ns+gp1", task)
     assert 0 < region.fraction < 1
     fresh = written(confirmation_sweep(sweep, region, "ns+gp1", seed=4), tmp_path)
+    assert fresh.notice == f"Fresh configurations inside the region that drawn found for ns+gp1 on {task}."
     trials = expand(fresh)
     assert all(inside(region, trial) for trial in trials)
     assert not {trial.config for trial in trials} & set(results.plan["config"])
@@ -118,15 +122,20 @@ def test_fresh_configurations_fill_the_box():
 def test_a_structure_whose_range_lies_outside_leaves_the_sweep(tmp_path):
     override, condition = SPACES["dependent"]
     changes = {"methods": ["ns"], "space": {"override": override}, "design": DESIGN}
-    results = drawn(good_where(condition), **changes)
-    fresh = written(confirmation_sweep(sweep_of(**changes), region_of(results, "ns"), "ns", seed=4), tmp_path)
-    assert {trial.hyperparameters.optimiser for trial in expand(fresh)} == {"adam", "rmsprop"}
+    region = region_of(drawn(good_where(condition), **changes), "ns")
+    rate, optimiser = region.sides
+    assert optimiser.levels == ("adam", "rmsprop")
+    assert rate.high < 1e-1
+    named = replace(region, sides=(rate, replace(optimiser, levels=("adam", "rmsprop", "sgd"), whole=True)))
+    for box in (region, named):
+        fresh = written(confirmation_sweep(sweep_of(**changes), box, "ns", seed=4), tmp_path)
+        assert {trial.hyperparameters.optimiser for trial in expand(fresh)} == {"adam", "rmsprop"}
 
 
 def test_a_variant_keeps_its_name_and_its_own_range(tmp_path):
     variant = {"ttur": {"lr": {"log_uniform": [1e-4, 1e-1]}, "lr_d_ratio": 3.0}}
     changes = {"methods": ["ns", "ns@ttur"], "variant": variant, "design": DESIGN}
-    results, sweep = drawn(good_where(lambda plan: plan["lr_g"] > 1e-2), **changes), sweep_of(**changes)
+    results, sweep = declared(good_where(lambda plan: plan["lr_g"] > 1e-2), **changes), sweep_of(**changes)
     region = region_of(results, "ns@ttur")
     trials = expand(written(confirmation_sweep(sweep, region, "ns@ttur", seed=4), tmp_path))
     assert {trial.label for trial in trials} == {"ns@ttur"}
@@ -251,6 +260,42 @@ def test_the_bound_covers(true):
     assert above <= 0.05
 
 
+def test_there_is_one_size_and_one_look():
+    """P(at most 2 of 64 fail) at .9 is .0389; none of the first 32, or else at most 2 of all 64, has .0607.
+
+    P(0) + P(1) P(at most 1) + P(2) P(0) over the failures of each half, P(0) = .9^32.
+    """
+    assert (POINTS, allowed_failures(POINTS)) == (64, 2)
+    once = stats.binom.cdf(2, 64, 0.1)
+    half = [stats.binom.pmf(f, 32, 0.1) for f in range(3)]
+    twice = half[0] + half[1] * (half[0] + half[1]) + half[2] * half[0]
+    assert once <= 0.05 < twice
+    assert (once, twice) == pytest.approx((0.0389, 0.0607), abs=5e-5)
+
+
+# ---- what a confirmation is known by
+
+NOTICE = "Fresh configurations inside the region that drawn found for ns on manifold-d2."
+
+
+def test_a_confirmation_is_known_by_what_it_carries():
+    """Its notice and its design, not its name."""
+    run = drawn(methods=["ns"], name="another")
+    assert confirmation_of(replace(run, notice=NOTICE)) == confirm(run)
+    assert confirmation_of(replace(run, name="drawn-region")) is None
+    assert confirmation_of(replace(run, name="drawn-region", notice="A pilot.")) is None
+    assert confirmation_of(replace(drawn(), notice=NOTICE)) is None
+
+
+@pytest.mark.parametrize("design", [{"kind": "sobol", "points": 32}, {"kind": "grid", "levels": 6}])
+def test_what_was_not_drawn_at_random_confirms_nothing(design):
+    """Points of one Sobol sequence depend on each other, and the bound is that of independent draws."""
+    run = replace(drawn(methods=["ns"], design=design), notice=NOTICE)
+    assert confirmation_of(run) is None
+    with pytest.raises(UserError, match=rf"drawn afresh and at random .*, drawn has {design['kind']}"):
+        confirm(run)
+
+
 # ---- what fresh configurations say
 
 
@@ -294,7 +339,7 @@ def test_an_unfinished_confirmation_is_interim():
 def test_what_is_no_confirmation_is_refused():
     with pytest.raises(UserError, match="a confirmation has one task and one method, drawn has 1 and 2"):
         confirm(drawn())
-    with pytest.raises(UserError, match="needs configurations drawn afresh from a prior, drawn has"):
+    with pytest.raises(UserError, match=r"needs configurations drawn afresh and at random .*, drawn has tpe"):
         confirm(adaptive(drawn(methods=["ns"])))
 
 
@@ -325,9 +370,14 @@ def test_the_command_prints_a_sweep_file_that_runs(tmp_path, monkeypatch, capsys
     code, text, words = call("--confirm-region", str(directory), "--method", "ns")
     assert code == 0
     assert "all of the prior (100 % of the prior, 16 points)" in words
-    assert "90 % are confirmed at 95 % if at most 0 of 32 fresh points fail, or at most 2 of 64" in words
+    assert words.endswith("90 % are confirmed at 95 % if at most 2 of its 64 fresh points fail\n")
     fresh = written(text, tmp_path)
-    assert (fresh.name, fresh.design.seed, len(expand(fresh))) == ("tiny-region", 1, 32)
+    assert (fresh.name, fresh.design.seed, len(expand(fresh))) == ("tiny-region", 1, 64)
+    assert tomllib.loads(text)["design"]["points"] == 64
+    known = RunDirectory(tmp_path / "fresh")
+    prepare(known, fresh, expand(fresh))
+    assert confirmation_of(load_results(known)).points == 64
+    assert confirmation_of(load_results(directory)) is None
     code, printed, _ = call("--confirm-region", str(directory), "--method", "ns", "--json")
     assert json.loads(printed)["sweep"] == text
     code, _, words = call("--confirm-region", str(directory))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis import intervals
+from analysis.best_of import pseudo_values
 from analysis.contrasts import Numbers, averaged, best_of, bootstrapped, contrast, quartile_range
 from analysis.outcomes import Points, Sample
 
@@ -71,12 +73,20 @@ def test_a_share_is_wilson_s_and_its_p_that_of_the_score_test():
 
 
 def test_no_variance_is_not_taken_for_no_uncertainty():
-    # Hoeffding for 10 equal differences of .2 in a range of 2: p of 0 is 2 exp(-2 * 10 * (.2 / 2)^2) = 2 exp(-.2) > 1
+    # Tango for 10 equal differences of .2, as 2 of 10 up and none down; McNemar at 0: (2 - 0)^2 / (2 + 0) = 2
     found = averaged(numbers([0.7] * 10, [0.5] * 10), 0, 1, proportion=False)
-    assert found.estimate.method.startswith("Hoeffding")
-    assert found.p_value(0.0) == 1.0
-    # of 1.5 away: 2 exp(-2 * 10 * (1.3 / 2)^2) = 2 exp(-8.45)
-    assert found.p_value(1.5) == pytest.approx(2 * math.exp(-8.45))
+    assert found.estimate.method.startswith("Tango")
+    assert found.p_value(0.0) == pytest.approx(stats.chi2.sf(2, 1))
+    # up from .2 it is the score test of the share 2 of 10: against .5, z = .3 / sqrt(.5 * .5 / 10)
+    assert found.p_value(0.5) == pytest.approx(2 * stats.norm.sf(0.3 / math.sqrt(0.025)))
+
+
+def test_a_number_between_minus_one_and_one_is_judged_as_a_share_of_that_range():
+    # 12 numbers of .5 in [-1, 1] are .75 of the range: Wilson of 9 of 12, stretched
+    found = averaged(numbers([0.5] * 12), -1, 1, proportion=False)
+    low, high = intervals.wilson(9, 12)
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((2 * low - 1, 2 * high - 1))
+    assert found.p_value(2 * low - 1) == pytest.approx(0.05)
 
 
 def test_nothing_decided_is_no_number():
@@ -178,6 +188,49 @@ def test_the_bootstrap_covers_and_its_p_agrees_with_its_interval():
     # 150 at .95: a binomial interval of .99 down from a nominal .93 at this size is 129 of 150
     assert hits >= 129
     assert agree >= 0.97 * simulations
+
+
+def widened(values, size, rng):
+    pseudo = partial(pseudo_values, size=size)
+    return bootstrapped(numbers(values), best_of(size), size=size, rng=rng, pseudo_values=pseudo)
+
+
+def test_the_best_of_some_has_the_farther_ends_of_bootstrap_and_jackknife():
+    scores = np.random.default_rng(4).beta(0.5, 1.5, size=64)
+    alone = bootstrapped(numbers(scores), best_of(4), size=4, rng=np.random.default_rng(5))
+    both = widened(scores, 4, np.random.default_rng(5))
+    low, high = stats.ttest_1samp(pseudo_values(scores, 4), 0.0).confidence_interval()
+    expected = min(alone.estimate.low, low), max(alone.estimate.high, high)
+    assert (both.estimate.low, both.estimate.high) == pytest.approx(expected)
+    for value in (alone.estimate.low, alone.estimate.high, low, high, 0.0):
+        jackknife = stats.ttest_1samp(pseudo_values(scores, 4), value).pvalue
+        assert both.p_value(value) == pytest.approx(max(alone.p_value(value), jackknife))
+
+
+@pytest.mark.parametrize("off", [9, 10])
+def test_the_best_of_scores_that_are_nearly_all_zero_has_an_interval_from_ten_others_on(off):
+    scores = np.r_[np.linspace(0.3, 1.0, off), np.zeros(64 - off)]
+    found = widened(scores, 4, np.random.default_rng(6))
+    assert math.isnan(found.estimate.low) == (off < 10)
+    assert off == 10 or found.estimate.method == "no interval: fewer than 10 of 64 points differ from the most common"
+    assert off == 10 or found.p_value(0.0) == 1.0
+
+
+@pytest.mark.parametrize(("zeros", "size", "points"), [(0.85, 4, 32), (0.85, 8, 64), (0.7, 8, 64)])
+def test_no_end_of_the_best_of_mostly_zero_scores_is_wrong_much_more_often_than_promised(zeros, size, points):
+    """The bootstrap alone errs in .05 to .08. The best of k is 0, or .3 + .7 times the largest of J ~ B(k, 1 - zeros).
+
+    Its mean is the sum over j > 0 of P(J = j) (.3 + .7 j / (j + 1)).
+    """
+    rng = np.random.default_rng(13)
+    j = np.arange(1, size + 1)
+    truth = float(stats.binom.pmf(j, size, 1 - zeros) @ (0.3 + 0.7 * j / (j + 1)))
+    above = below = 0
+    for _ in range(250):
+        scores = np.where(rng.random(points) < zeros, 0.0, rng.uniform(0.3, 1.0, points))
+        found = widened(scores, size, rng).estimate
+        above, below = above + (found.high < truth), below + (found.low > truth)
+    assert max(above, below) <= 20  # .04 of 250 is 10, and more than 20 come up once in a thousand
 
 
 def test_what_is_undecided_can_be_filled_from_both_sides():

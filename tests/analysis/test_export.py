@@ -11,7 +11,7 @@ from analysis.comparisons import compare_all, table
 from analysis.export import FORMS, TABLES, Paper, escaped, export, latex, markdown
 from analysis.summary import COLUMNS, summary
 from study.claim_forms import read_claim
-from study.claims import Registered
+from study.statements import Registered
 from study.errors import UserError
 
 INF = np.inf

@@ -9,7 +9,8 @@ from analysis.claims import evaluate_claims
 from analysis.comparisons import compare_all
 from analysis.findings import design, find, survival
 from analysis.results import Reference
-from study.claims import Check, Claim, Registered
+from study.claims import Check, Claim
+from study.statements import Extension, Registered
 
 
 def plan_with(results, **columns):
@@ -84,6 +85,7 @@ def test_confirmatory_comparisons_have_their_verdict_and_grounds(results, found)
     )
     text = " ".join(judged.sentences)
     assert text.count(words.sentence(comparison)) == 1
+    assert "Verdict:" not in text  # the card's title says it
     assert all(part in text for part in ("25: ", "In parts: ", "80 % power", "equal discriminator steps"))
 
 
@@ -201,6 +203,25 @@ def test_claims_have_their_verdict_their_reason_and_all_their_numbers(results):
     for item, verdict in zip(found.claims, verdicts, strict=True):
         assert item.sentences[0] == f"It survives more (a paper, section 1; stated {verdict.standing})."
         assert item.sentences[1] == f"{verdict.reason}."
-        assert len(item.sentences) == 1 + len(verdict.findings)
+        assert len(item.sentences) == 2 + len(verdict.findings)  # what was claimed, why, and every number
     short = find(claimed, compare_all(claimed), brief=True)
     assert (short.claims, short.silence) == ((), "3 claims will be judged by `manypaths report`.")
+
+
+def test_what_grew_after_results_is_said_and_not_settled(results):
+    both = {"tasks": ("manifold-d2",), "methods": ("ns+gp1", "ns"), "measure": "log_auc"}
+    item = claim("sure", Check(direction="higher", margin=0.0, **both))
+    cells = tuple(("manifold-d2", method) for method in results.methods)
+    grown = dataclasses.replace(
+        results, claims=(Registered(item.id, item.family, 0, item),), extensions=(Extension(9, 64, 96, cells),)
+    )
+    found = find(grown, compare_all(grown))
+    label = "extended after 9 rows: no longer confirmatory"
+    assert (found.claims[0].verdict, found.claims[0].settled) == (f"supported ({label})", False)
+    assert found.claims[0].sentences[0].endswith(f"; stated before the run, {label}).")
+    (judged,) = found.confirmatory["manifold-d2"]
+    assert (judged.verdict.endswith(f" ({label})"), judged.settled) == (True, False)
+    late = dataclasses.replace(results, confirmatory=(), late=results.confirmatory)
+    assert find(late, compare_all(late)).silence == (
+        "There is no verdict: every comparison that was to be decided was declared after results existed."
+    )

@@ -36,14 +36,15 @@ def four(ended, with_history):
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        # at step 500 each has five evaluations, and the median is of all five
-        (500, [7, 3, 5, math.nan]),
-        # six by 629, the last five of them: 8 7 6 5 4, 2 3 4 5 6, 5 5 5 5 7; the third is sound up to 629
-        (629, [6, 4, 5, math.nan]),
-        (630, [6, 4, math.inf, math.nan]),
-        (999, [3, 7, math.inf, math.nan]),  # nine: 5 4 3 2 1 and 5 6 7 8 9
+        # ten evaluations, the last five at 6/10 to 10/10: at step 500 those are 300, 350 .. 500, whose middle is 400
+        (500, [6, 4, 5, math.nan]),
+        # the middle of 629 is 503.2, .032 of the way from 500 to 600, in logarithms; the third is sound up to 629
+        (629, [5**0.968 * 4**0.032, 5**0.968 * 6**0.032, 5**0.968 * 7**0.032, math.nan]),
+        (630, [5**0.96 * 4**0.04, 5**0.96 * 6**0.04, math.inf, math.nan]),
+        (999, [3**0.008 * 2**0.992, 7**0.008 * 8**0.992, math.inf, math.nan]),  # 799.2, from 700 to 800
         (1000, [0.1, 3.0, math.inf, math.nan]),  # the end: as the table says
-        (400, [math.nan, math.nan, math.nan, math.nan]),  # four evaluations are too few
+        (400, [7**0.8 * 6**0.2, 3**0.8 * 4**0.2, 5, math.nan]),  # 320; 100 steps apart is a quarter of 400
+        (399, [math.nan, math.nan, math.nan, math.nan]),  # and more than a quarter of 399
     ],
 )
 def test_outcomes_by_hand(four, steps, expected):
@@ -155,8 +156,8 @@ def test_the_tail_is_a_fifth_and_five_at_least(count, length):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=60), st.integers(1, 70))
-def test_tails_are_the_primary_value_of_a_shorter_trial(values, budget):
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=60), st.integers(0, 70))
+def test_at_the_end_the_tail_is_the_primary_value(values, later):
     found = horizon.Curves(
         rows=pd.DataFrame({"status": ["completed"]}),
         unit="generator_steps",
@@ -166,25 +167,50 @@ def test_tails_are_the_primary_value_of_a_shorter_trial(values, budget):
         done=np.array([float(len(values))]),
         others={},
     )
-    seen = np.array(values[:budget])
-    expected = tail_median(seen) if len(seen) >= 5 else math.nan
-    assert horizon.tail_at(found, budget).tolist() == pytest.approx([expected], nan_ok=True)
+    assert horizon.tail_at(found, len(values)).tolist() == [tail_median(np.array(values))]
+    assert horizon.tail_at(found, len(values) + later).tolist() == [tail_median(np.array(values))]
+    assert horizon.last_at(found, len(values)).tolist() == [values[-1]]
 
 
-def test_tail_medians_of_a_frame_are_those_of_the_matrix(four):
-    frame = four.history("trial_id", "evaluation", "primary", "generator_steps")
-    found = horizon.tail_medians(frame[frame["generator_steps"] <= 700])
-    at = horizon.tail_at(horizon.curves(four, TASK), 700)
-    assert found.reindex(four.plan["trial_id"]).tolist() == pytest.approx(at.tolist(), nan_ok=True)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(5, 60), st.integers(1, 5), st.floats(-3, 3), st.floats(0.05, 1))
+def test_a_metric_that_is_one_function_of_steps_is_measured_alike_by_all(count, critic, slope, share):
+    """One trial makes `critic` times the steps of another; the metric of both is exp(slope * steps), linear in logs."""
+    total = 100.0 * count
+    steps = 100.0 * np.arange(1, count + 1) * np.array([[1.0], [critic]])
+    found = horizon.Curves(
+        rows=pd.DataFrame({"status": ["completed"] * 2}),
+        unit="discriminator_steps",
+        steps=steps,
+        values=np.exp(slope * steps / total),
+        counts=np.array([count, count]),
+        done=np.array([total, critic * total]),
+        others={},
+    )
+    one, other = horizon.tail_at(found, share * total)
+    if not math.isnan(other):
+        assert one == pytest.approx(other, rel=1e-9)
+    first = count - horizon.tail_length(count) + 1
+    unknown = 100 * critic > horizon.COARSEST * share * total or 100 * critic > share * total * first / count
+    assert unknown or not math.isnan(other)
+
+
+def test_behind_the_last_evaluation_the_value_is_the_last_and_signs_are_linear(four):
+    trials = four.trials.assign(other=1.0)
+    four = Results(four.name, four.plan, trials, (), None, read_history=four.read_history)
+    found = horizon.curves(four, TASK, "other")
+    assert horizon.last_at(found, 650, "other")[2] == -7  # evaluated up to 600
+    assert horizon.last_at(found, 250, "other")[0] == pytest.approx(math.nan, nan_ok=True)  # 100 is over 250 / 4
+    assert horizon.last_at(found, 450, "other")[0] == -5.5
 
 
 def slow(results, steps):
     """One trial after the other, as the words say."""
     history = results.history().sort_values("evaluation")
-    past = dict(list(history[history["generator_steps"] <= steps].groupby("trial_id")["primary"]))
+    past = dict(list(history.groupby("trial_id")))
+    most = max(len(frame) for frame in past.values())
     found = []
     for row in results.outcomes(TASK)[["trial_id", "status", "primary", "generator_steps"]].to_dict("records"):
-        seen = past.get(row["trial_id"], pd.Series(dtype=float)).to_numpy()
         if not isinstance(row["status"], str):
             found.append(math.nan)
         elif row["status"] == "completed" and row["generator_steps"] <= steps:
@@ -194,8 +220,22 @@ def slow(results, steps):
         elif row["status"] == "stopped" and row["generator_steps"] < steps:
             found.append(math.nan)
         else:
-            found.append(float(np.median(seen[-max(5, math.ceil(0.2 * len(seen))) :])) if len(seen) >= 5 else math.nan)
+            seen = past[row["trial_id"]] if row["trial_id"] in past else history.iloc[:0]
+            first = most - max(5, math.ceil(0.2 * most)) + 1
+            found.append(np.median([slow_value(seen, steps * k / most, steps / 4) for k in range(first, most + 1)]))
     return found
+
+
+def slow_value(seen, place, widest):
+    at, values = seen["generator_steps"].to_numpy(dtype=float), seen["primary"].to_numpy()
+    if place in at:
+        return values[at == place][0]
+    if not (at < place).any():
+        return math.nan
+    end = at[at > place].min() if (at > place).any() else place
+    if end - at[at < place].max() > widest:
+        return math.nan
+    return math.exp(np.interp(place, at, np.log(values)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -215,16 +255,16 @@ def test_all_budgets_agree_with_a_slow_loop(build, with_history, seed):
     results = with_history(results, values, steps=step, trials=trials)
     curves = horizon.curves(results, TASK)
     for steps in (50, 499, 500, 1234, 2999, 3000, 5000):
-        np.testing.assert_array_equal(horizon.coded_at(curves, steps), slow(results, steps))
+        np.testing.assert_allclose(horizon.coded_at(curves, steps), slow(results, steps), rtol=1e-12)
 
 
 # Budgets
 
 
-def test_budgets_begin_where_all_that_are_sound_have_five_evaluations(four):
+def test_budgets_begin_where_evaluations_are_a_quarter_apart(four):
     found = horizon.curves(four, TASK)
-    assert horizon.budgets_of(found).tolist() == [500, 600, 700, 800, 900, 1000]
-    assert horizon.budgets_of(found, most=3).tolist() == [500, 700, 1000]  # places 0, 2.5 -> 2, 5
+    assert horizon.budgets_of(found).tolist() == [400, 500, 600, 700, 800, 900, 1000]
+    assert horizon.budgets_of(found, most=3).tolist() == [400, 700, 1000]  # places 0, 3, 6
 
 
 def test_a_short_schedule_has_its_end_alone(ended, with_history):
@@ -236,11 +276,15 @@ def test_a_short_schedule_has_its_end_alone(ended, with_history):
 # Equal work of the discriminator
 
 
-def test_the_common_discriminator_steps_are_those_of_the_least(build):
+def test_the_common_steps_are_those_of_the_least(build):
     results = build(critics=(1, 5))  # 1000 generator steps
-    assert horizon.common_discriminator_steps(results, TASK) == 1000
-    assert horizon.common_discriminator_steps(build(), TASK) is None
+    generator, discriminator = horizon.STEPS
+    assert horizon.common_steps(results, TASK, discriminator) == 1000
+    assert horizon.common_steps(results, TASK, generator) is None
+    assert horizon.common_steps(build(), TASK, discriminator) is None
     same = Results("x", results.plan.assign(budget_unit="discriminator_steps"), results.trials, (), None)
-    assert horizon.common_discriminator_steps(same, TASK) is None
+    assert horizon.common_steps(same, TASK, discriminator) is None
+    assert horizon.common_steps(same, TASK, generator) == 200
     updates = Results("x", results.plan.assign(budget_unit="updates"), results.trials, (), None)
-    assert horizon.common_discriminator_steps(updates, TASK) == 500  # of 1000 updates, 1 in 2 at n_critic 1
+    assert horizon.common_steps(updates, TASK, discriminator) == 500  # of 1000 updates, 1 in 2 at n_critic 1
+    assert horizon.common_steps(updates, TASK, generator) == 166  # 1 in 6 at n_critic 5

@@ -6,7 +6,7 @@ from analysis.axes import axes_of, axis_named
 from analysis.intervals import wilson
 from analysis.maps import COLUMNS, cells_for, failure_map, success_map, usual_pair
 from study.errors import UserError
-from tests.analysis.drawn import FACTS, GOOD, TASK, adaptive, drawn, good_where, noisy, shuffled
+from tests.analysis.drawn import FACTS, GOOD, TASK, adaptive, declared, drawn, good_where, noisy, shuffled
 
 CROSSED = {
     "space": {"preset": "lucic_wide", "override": {"optimiser": {"cross": ["adam", "sgd"]}}},
@@ -30,6 +30,13 @@ def test_four_cells_by_hand():
     np.testing.assert_array_equal(cells(found, "points"), [[1, 1], [1, 1]])
     assert list(found["x_label"].unique()) == ["1e-05", "0.01"]
     assert (found["low"][0], found["high"][0]) == wilson(0, 1)
+
+
+def test_the_map_of_a_variant_covers_its_own_range():
+    variant = {"v": {"lr": {"log_uniform": [1e-4, 1e-3]}}}
+    found = success_map(declared(methods=["ns@v"], variant=variant), TASK, "ns@v", "lr", "beta1")
+    assert (found["x_low"].min(), found["x_high"].max()) == pytest.approx((1e-4, 1e-3))
+    assert (found.groupby("x_bin")["points"].sum() > 0).all()
 
 
 @pytest.mark.parametrize("pair", [("lr", "beta1"), ("n_critic", "lr"), ("optimiser", "n_critic")])

@@ -169,13 +169,46 @@ def test_a_series_that_never_changes_has_no_trend_and_a_short_one_no_number(ende
     assert checked(with_history(results, SERIES), "trend", ["ns"], steps=40).estimate.n == 0
 
 
+@pytest.mark.parametrize("name", ["trend", "association"])
+def test_a_trial_too_short_for_a_correlation_bounds_the_mean(ended, name):
+    """24 trials fall throughout, 40 diverge after three evaluations: -1, or anything up to (40 - 24) / 64."""
+    results = ended({"ns": [0.1] * 24 + [np.inf] * 40}, replicates=1, points=64)
+    falling = np.tile(np.arange(10.0, 0, -1), (64, 1))
+    results = with_history(results, falling, gap=falling, gain=np.tile(np.cumsum(np.arange(10)), (64, 1)))
+    late = set(results.plan["trial_id"][24:])
+    frame = results.history()
+    kept = frame[~(frame["trial_id"].isin(late) & (frame["evaluation"] >= 3))]
+    results = dataclasses.replace(results, read_history=lambda wanted: kept if wanted is None else kept[list(wanted)])
+    found = checked(results, name, ["ns"], metric="gap", later="gain")
+    assert found.estimate.value == pytest.approx(-1.0)
+    assert (found.trials, found.undecided, found.estimate.n) == (64, 40, 24)
+    assert found.least.estimate.value == pytest.approx(-1.0)
+    assert found.greatest.estimate.value == pytest.approx(0.25)
+
+
 def test_an_earlier_budget_looks_at_the_past(ended):
     results = with_history(ended({"ns": [0.1, 0.1, 0.1, 9.0]}, replicates=1, points=4), SERIES)
-    # after 50 steps, five evaluations, the medians are .6, .1, 1.0 and 3: one of four is at most .2
+    # at 30, 35 .. 50, geometric means between evaluations: .6 .245 .1 .3 .9; .1; 2.04 .45 .1 .1 .1; 3 .. 5: two of four
     found = checked(results, "success", ["ns"], steps=50)
-    assert found.estimate.value == pytest.approx(0.25)
+    assert found.estimate.value == pytest.approx(0.5)
     last = checked(results, "success", ["ns"], steps=40, at="last", at_most=0.2)
-    assert last.undecided == 4  # fewer than five evaluations by then
+    assert last.estimate.value == pytest.approx(0.75)  # .1 .1 .1 4
+    # at 45: .3, .1, .1 and 4.5
+    assert checked(results, "success", ["ns"], steps=45, at="last", at_most=0.2).estimate.value == pytest.approx(0.5)
+
+
+def test_an_earlier_budget_needs_evaluations_about_it(ended):
+    results = with_history(ended({"ns": [0.1, 0.1, 0.1, 9.0]}, replicates=1, points=4), SERIES)
+    found = checked(results, "success", ["ns"], steps=30)  # 10 apart is more than a quarter of 30
+    assert (math.isnan(found.estimate.value), found.trials, found.estimate.n) == (True, 4, 4)
+    assert found.estimate.method.startswith("4 of 4 trials were evaluated too seldom")
+    assert found.p_value(0.0) == 1.0
+
+
+def test_an_earlier_budget_is_one_that_all_trials_reach(build):
+    results = with_history(build(critics=(1, 5)), np.ones((192, 25)))  # 1000 generator steps
+    found = checked(results, "success", steps=2000, unit="discriminator_steps")
+    assert found.estimate.method == "64 of 128 trials end before 2000 discriminator_steps, after 1000"
 
 
 def test_the_last_value_and_that_of_another_column(ended):
@@ -189,7 +222,7 @@ def test_the_last_value_and_that_of_another_column(ended):
     assert checked(results, "success", ["ns"], at="best").estimate.value == pytest.approx(0.5)
     assert checked(results, "success", ["ns"], metric="modes", at_least=8.0).estimate.value == 1.0
     assert checked(results, "success", ["ns"], metric="modes", at="last", at_least=8.0).estimate.value == 1.0
-    # the last five of the first five values 1 8 1 8 1 have the median 1
+    # at 30, 35 .. 50: 1, 2.8, 8, 2.8 and 1
     early = checked(results, "success", ["ns"], metric="modes", at_least=8.0, steps=50)
     assert early.estimate.value == 0.0
     with pytest.raises(ValueError, match="no column 'mode'"):

@@ -130,7 +130,7 @@ def test_a_search_gets_a_warning_and_no_verdict(build):
     searched = module.Results(found.name, found.plan.assign(sampler="optuna"), found.trials, (), None)
     text = html.unescape(rendered(searched))
     assert "optuna chose configurations after seeing results" in text
-    assert "Shares are shares of what optuna tried, not of a prior." in text
+    assert "Shares are shares of what optuna tried, not of a prior, and have no interval." in text
 
 
 def test_points_that_the_page_leaves_out_are_told(build, monkeypatch):

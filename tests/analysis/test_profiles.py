@@ -84,6 +84,21 @@ def test_bounds_hold_what_is_undecided(sampled):
     assert found == pytest.approx((0.3, 0.5))
 
 
+def test_bounds_count_points_as_success_does(sampled):
+    """40 points, by turns one trial that succeeds and five that fail: 20 of 40 points, though 20 of 120 trials."""
+    values = np.concatenate([[1.0], [9.0] * 5] * 20)
+    points = np.concatenate([[2 * k] + [2 * k + 1] * 5 for k in range(20)])
+    found = sampled(values, points=points)
+    assert profiles.success_bounds(found, 2.0) == (0.5, 0.5)
+    assert profiles.success(found, 2.0).value == 0.5
+
+
+def test_bounds_of_a_point_that_is_decided_in_part(sampled):
+    """Points of 2, 2 and 1 trials: (1 + ?)/2, (0 + 0)/2 and ?; from (1/2 + 0 + 0)/3 to (1 + 0 + 1)/3."""
+    found = sampled([1.0, np.nan, 9.0, np.inf, np.nan], points=[0, 0, 1, 1, 2])
+    assert profiles.success_bounds(found, 2.0) == pytest.approx((1 / 6, 2 / 3))
+
+
 def test_undecided_trials_leave_the_estimate_to_the_others(sampled):
     assert profiles.success(sampled([1.0, 9.0, np.nan]), 2.0).value == 0.5
 
@@ -164,6 +179,15 @@ def test_the_order_of_rows_does_not_matter(rows, random):
     np.testing.assert_allclose(first.high, second.high, atol=1e-12)
     left, right = (profiles.log_auc(made(given), low=LOW, high=HIGH) for given in (rows, shuffled))
     assert (left.value, left.low, left.high) == pytest.approx((right.value, right.low, right.high), abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.sampled_from([1.0, 9.0, math.inf, math.nan]), st.integers(0, 5)), min_size=1))
+def test_success_lies_between_its_bounds(rows):
+    drawn = made(rows)
+    worst, best = profiles.success_bounds(drawn, 2.0)
+    assert 0 <= worst <= best <= 1
+    found = profiles.success(drawn, 2.0).value
+    assert math.isnan(found) or worst - 1e-12 <= found <= best + 1e-12
 
 
 @settings(deadline=None)

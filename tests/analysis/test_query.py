@@ -94,7 +94,8 @@ def test_parts_of_an_older_version_lack_columns_which_are_null(tmp_path):
 def test_a_broken_part_is_left_out(directory):
     path = next(Path(f"{directory}/trials").glob("*.parquet"))
     path.write_bytes(path.read_bytes()[:-9])
-    assert rows(directory, "select count(distinct method) as n from trials") == [{"n": 1}]
+    with pytest.warns(UserWarning, match="not a whole Parquet file: its rows are left out"):
+        assert rows(directory, "select count(distinct method) as n from trials") == [{"n": 1}]
 
 
 @pytest.mark.parametrize("name", ["a'b", "lr=3", "[x]", "with space", "a*b"])

@@ -9,6 +9,7 @@ from analysis.comparisons import compare
 from analysis.intervals import Estimate
 from analysis.outcomes import sample
 from analysis.ranges import (
+    LEAST,
     BoxDifference,
     in_ranges,
     named_ranges,
@@ -19,7 +20,7 @@ from analysis.ranges import (
 )
 from search_spaces.domains import Choice, LogUniform, Uniform
 from study.errors import UserError
-from tests.analysis.drawn import FACTS, GOOD, TASK, drawn, noisy, shuffled
+from tests.analysis.drawn import FACTS, GOOD, TASK, declared, drawn, noisy, shuffled
 
 POINTS = {"design": {"kind": "random", "points": 64}}
 CROSSED = POINTS | {"space": {"preset": "lucic_wide"}}
@@ -30,6 +31,36 @@ def part(results, method, condition):
     outcomes = results.outcomes(TASK)
     rows = outcomes[outcomes["method"] == method]
     return sample(rows[condition(rows)])
+
+
+# ---- ranges of a variant's own
+
+VARIANT = {"methods": ["ns", "ns@v"], "variant": {"v": {"lr": {"log_uniform": [10**-3.2, 10**-1.8]}}}}
+
+
+@pytest.mark.parametrize("target", [LogUniform(1e-4, 1e-2), LogUniform(1e-5, 1e-2)])
+def test_a_variant_is_not_weighted_to_where_it_drew_nothing(target):
+    results = declared(noisy(1), **VARIANT)
+    assert reweighted(results, TASK, "ns", {"lr": target}).success.n >= LEAST
+    with pytest.raises(UserError, match="it is not inside: run that range"):
+        reweighted(results, TASK, "ns@v", {"lr": target})
+    (_, part) = in_ranges(results, TASK, "ns", "ns@v", {"there": {"lr": target}})
+    assert "it is not inside" in part.reason
+
+
+def test_a_named_range_has_to_lie_inside_what_every_method_drew():
+    inside = {"beta1": {"uniform": [0.0, 1.0]}, "lr": {"log_uniform": [1e-6, 1.0]}}
+    changes = POINTS | {"space": {"override": inside}} | VARIANT
+    results = declared(noisy(1), **changes)
+    both, one = named_ranges(results, TASK, ("ns", "ns@v")), named_ranges(results, TASK, ("ns",))
+    assert any("lr" in target for target in one.values())
+    assert not any("lr" in target for target in both.values())
+
+
+def test_each_half_of_a_variants_range_is_its_own():
+    """The medians: of ns 10^-3.5, of the variant 10^-2.5."""
+    found = {part.box for part in signs(declared(noisy(1), **VARIANT), TASK, "ns", "ns@v")}
+    assert {"lr in its lower half (1e-05 to 0.000316)", "lr in its lower half (0.000631 to 0.00316)"} <= found
 
 
 # ---- another range

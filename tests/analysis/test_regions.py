@@ -3,11 +3,13 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.axes import Axis, axes_of
 from analysis.intervals import wilson
-from analysis.regions import AXES, LEAST, SAFE, edges, safe_region
-from tests.analysis.drawn import BAD, FACTS, GOOD, TASK, adaptive, drawn, good_where, noisy, shuffled
+from analysis.regions import AXES, LEAST, SAFE, _spanned, edges, safe_region
+from tests.analysis.drawn import BAD, FACTS, GOOD, TASK, adaptive, declared, drawn, good_where, noisy, shuffled
 
 DESIGN = {"kind": "sobol", "points": 16, "replicates": 8}
 ONE = {"methods": ["ns"], "design": DESIGN}
@@ -53,9 +55,14 @@ def test_the_search_is_as_good_as_trying_every_box():
         places.append(np.searchsorted(cuts[-1][1:-1], axis.of(outcomes), side="right"))
     best = (0.0, 0.0)
     spans = [(a, b) for a in range(8) for b in range(a, 8)]
+
+    def reaches(inside, spanned):
+        """Whether the bins at both ends of both sides hold a trial that is inside."""
+        return all({a, b} <= set(place[inside]) for place, (a, b) in zip(places, spanned, strict=True))
+
     for (a, b), (c, d) in itertools.product(spans, spans):
         inside = (places[0] >= a) & (places[0] <= b) & (places[1] >= c) & (places[1] <= d)
-        if inside.sum() >= LEAST and reached[inside].mean() >= SAFE:
+        if inside.sum() >= LEAST and reached[inside].mean() >= SAFE and reaches(inside, ((a, b), (c, d))):
             best = max(best, ((b - a + 1) * (d - c + 1) / 64, reached[inside].mean()))
     assert (region.fraction, region.success) == (pytest.approx(best[0]), pytest.approx(best[1]))
 
@@ -193,6 +200,64 @@ def test_a_score_by_folds_is_a_proportion_of_held_out_points():
     region = found_in(drawn(methods=["ns"], design={"kind": "random", "points": 40}))
     assert region.held_out.n == 40
     assert (region.held_out.low, region.held_out.high) == wilson(40, 40)
+
+
+# ---- what was never sampled
+
+NARROW = {"override": {"lr": {"log_uniform": [1e-4, 1e-1]}, "beta1": {"uniform": [0.0, 0.9]}}}
+VARIANT = {"v": {"lr": {"log_uniform": [2.6e-3, 3.1e-2]}}}
+
+
+def test_the_region_of_a_variant_lies_in_its_own_range():
+    results = declared(methods=["ns", "ns@v"], variant=VARIANT, space=NARROW, design=DESIGN)
+    region = found_in(results, "ns@v")
+    rate = sides(region)["lr"]
+    assert (rate.low, rate.high, rate.whole, region.fraction) == (2.6e-3, 3.1e-2, True, 1.0)
+    assert (sides(found_in(results))["lr"].low, sides(found_in(results))["lr"].high) == (1e-4, 1e-1)
+
+
+def test_a_part_of_a_variants_range_is_a_part_of_its_prior():
+    """Of eight bins, the upper four: half of the variant's prior, which is less of the sweep's."""
+    middle = math.sqrt(2.6e-3 * 3.1e-2)
+    changes = {"methods": ["ns@v"], "variant": VARIANT, "space": NARROW, "design": DESIGN}
+    region = found_in(declared(good_where(lambda plan: plan["lr_g"] > middle), **changes), "ns@v")
+    assert sides(region)["lr"].high == 3.1e-2
+    assert sides(region)["lr"].low <= middle * 1.0001
+    assert 0.5 <= region.fraction <= 5 / 8
+
+
+def test_where_a_source_declares_too_much_a_side_ends_where_trials_do():
+    """A declared range of three decades whose middle half alone was drawn: of its eight bins, those with trials."""
+    results = drawn(methods=["ns@v"], variant=VARIANT, space=NARROW, design=DESIGN)
+    side = sides(found_in(results, "ns@v"))["lr"]
+    values = results.plan["lr_g"].astype(float)
+    width = 3 / 8
+    assert side.low <= values.min() <= side.low * 10**width
+    assert side.high / 10**width <= values.max() <= side.high
+    assert not side.whole
+
+
+@given(seed=st.integers(0, 200), chance=st.sampled_from([0.7, 0.9, 1.0]))
+@settings(max_examples=25, deadline=None)
+def test_no_side_ends_in_an_empty_bin(seed, chance):
+    results = drawn(noisy(seed, chance=chance, failing=0.0), methods=["ns"], design={"kind": "random", "points": 24})
+    region = found_in(results)
+    rows = results.outcomes(TASK)
+    inside = np.logical_and.reduce(
+        [np.ones(len(rows), dtype=bool), *(side.axis.of(rows).between(side.low, side.high) for side in region.sides)]
+    )
+    for side in region.sides:
+        cuts, values = edges(side.axis, 8), side.axis.of(rows)[inside]
+        assert values.min() <= cuts[cuts > side.low][0]
+        assert values.max() >= cuts[cuts < side.high][-1]
+
+
+def test_what_bounds_no_box_ends_where_trials_do():
+    """Of six hyperparameters four can bound a box; the others go from their first trial's bin to their last's."""
+    axis = Axis("a", "a", log=False, levels=(), low=0.0, high=6.0)
+    np.testing.assert_array_equal(_spanned(np.array([1, 4, 2]), axis, 6), [False, True, True, True, True, False])
+    text = Axis("o", "o", log=False, levels=("x", "y"), low=math.nan, high=math.nan)
+    assert _spanned(np.array([1]), text, 2).all()
 
 
 # ---- what is not known

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from analysis.outcomes import Sample, point_means
 from analysis.reweighting import Weighted, bounded_mean, difference, importance, proportion, weighted
 from search_spaces.domains import Choice, Cross, Fixed, LogUniform, Published, Uniform, When
 from study.errors import UserError
-from tests.analysis.drawn import adaptive, drawn
+from tests.analysis.drawn import adaptive, declared, drawn
 
 CROSSED = {"space": {"preset": "lucic_wide"}}
 
@@ -126,8 +127,40 @@ def test_a_variant_with_a_range_of_its_own_is_noticed():
     changes = {"methods": ["ns", "ns@low", "ns@past"], "variant": variant, "design": {"kind": "random", "points": 64}}
     assert weights_of({"lr": LogUniform(1e-4, 1e-2)}, "ns", **changes)[0].max() == pytest.approx(1.5)
     for method in ("ns@low", "ns@past"):
-        with pytest.raises(UserError, match="values do not fill it"):
+        with pytest.raises(UserError, match=r"values do not fill it|values lie beyond it"):
             weights_of({"lr": LogUniform(1e-4, 1e-2)}, method, **changes)
+
+
+@pytest.mark.parametrize("points", [4, 32])
+def test_a_variant_is_weighted_from_what_it_declared(points):
+    """Its range has 1.5 decades: a part of one of them weighs 1.5 inside, and what reaches beyond is refused."""
+    variant = {"v": {"lr": {"log_uniform": [10**-3.2, 10**-1.7]}}}
+    results = declared(methods=["ns", "ns@v"], variant=variant, design={"kind": "random", "points": points})
+    rows = results.plan[results.plan["method"] == "ns@v"]
+    found = importance(results, rows, {"lr": LogUniform(10**-3.0, 10**-2.0)})
+    inside = rows["lr_g"].between(1e-3, 1e-2).to_numpy()
+    np.testing.assert_allclose(found, np.where(inside, 1.5, 0.0))
+    for target in (LogUniform(1e-4, 1e-2), LogUniform(1e-5, 1e-2)):
+        with pytest.raises(UserError, match=r"cannot be had from lr = .* by weights: it is not inside"):
+            importance(results, rows, {"lr": target})
+
+
+def test_what_a_variant_fixes_is_not_weighted_to_a_range():
+    space = {"override": {"lr": {"log_uniform": [1e-5, 1e-2]}, "lr_d_ratio": {"log_uniform": [0.1, 10.0]}}}
+    results = declared(methods=["ns", "ns@ttur"], variant={"ttur": {"lr_d_ratio": 3.0}}, space=space)
+    rows = results.plan[results.plan["method"] == "ns@ttur"]
+    with pytest.raises(UserError, match="one has a density where the other has single values"):
+        importance(results, rows, {"lr_d_ratio": LogUniform(1.0, 5.0)})
+
+
+def test_few_draws_of_a_declared_prior_need_not_come_near_its_ends():
+    """The rule by gaps is for sources that say nothing of one method; a declared prior is taken at its word."""
+    results = declared(methods=["ns"], design={"kind": "random", "points": 64})
+    rows = results.plan[results.plan["lr_g"] < 1e-3]
+    target = {"lr": LogUniform(1e-5, 1e-2)}
+    assert importance(results, rows, target) == pytest.approx(np.ones(len(rows)))
+    with pytest.raises(UserError, match="values do not fill it"):
+        importance(replace(results, priors={}), rows, target)
 
 
 # ---- weighted means

@@ -7,7 +7,7 @@ import pytest
 from analysis.axes import Axis, axes_of, axis_named
 from analysis.intervals import wilson
 from analysis.sensitivity import COLUMNS, along, basin, basins, bins_for, sensitivity
-from tests.analysis.drawn import BAD, FACTS, GOOD, TASK, adaptive, drawn, good_where, noisy, shuffled
+from tests.analysis.drawn import BAD, FACTS, GOOD, TASK, adaptive, declared, drawn, good_where, noisy, shuffled
 
 LR = Axis("lr_g", "lr", log=True, levels=(), low=1e-5, high=1e-2)
 BETA = Axis("beta1", "beta1", log=False, levels=(), low=0.0, high=0.8)
@@ -33,6 +33,19 @@ def table(shares, points=10, axis=LR):
             "high": edges[1:],
         }
     )
+
+
+# ---- ranges of a variant's own
+
+
+def test_the_basin_of_a_variant_is_of_its_own_range():
+    """Half a decade is all that it draws from: that is the measure of its basin, not the sweep's three decades."""
+    variant = {"v": {"lr": {"log_uniform": [1e-4, 10**-3.5]}}}
+    results = declared(methods=["ns", "ns@v"], variant=variant)
+    found = {method: basins(results, TASK, method)[0] for method in ("ns", "ns@v")}
+    assert (found["ns@v"].word, found["ns@v"].unit) == ("lr", "decades")
+    assert (found["ns@v"].of, found["ns@v"].width) == pytest.approx((0.5, 0.5))
+    assert (found["ns"].of, found["ns"].width) == pytest.approx((3.0, 3.0))
 
 
 # ---- success in bins

@@ -37,7 +37,7 @@ def test_failures_are_split_by_cause(ended):
 def test_failure_rates_carry_wilson_whatever_the_design(build):
     table = summary(build(replicates=8))
     assert set(table["failure_rate_method"]) == {"Wilson, 32 points"}
-    assert set(table["success_method"]) == {"t over 8 replicates"}
+    assert set(table["log_auc_method"]) == {"t over 8 replicates"}
 
 
 def test_the_median_of_mostly_failures_is_a_failure(ended):
@@ -90,7 +90,7 @@ def test_all_alike(build, replaced, status, primary, success):
 def test_a_single_point(build):
     table = summary(build(replicates=1, points=1))
     assert (table["success_method"] == "Wilson, 1 point").all()
-    assert (table["log_auc_method"] == "Hoeffding, 1 point").all()
+    assert (table["log_auc_method"] == "Wilson, 1 point").all()
 
 
 def test_the_median_has_the_interval_of_its_order_statistics(ended):

@@ -1,3 +1,4 @@
+import dataclasses
 import http.client
 import json
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from analysis import watch as module
+from analysis.page import Live
+from analysis.runs import load_results
 from analysis.watch import Watched, address, server
 from study.errors import UserError
 from study.lease import lease
@@ -281,3 +284,12 @@ def test_the_command_refuses_what_is_no_run(tmp_path):
     assert found.returncode == 2
     assert found.stderr.startswith("error: ")
     assert found.stderr.count("\n") == 1
+
+
+def test_an_ended_run_is_shown_with_its_pictures(tmp_path):
+    ended = load_results(finished(tmp_path / "run", ENDINGS))
+    ended = dataclasses.replace(ended, plan=ended.plan[ended.plan["trial_id"].isin(ended.trials["trial_id"])])
+    live = Live("1", "done", 3.0)
+    assert "<figure" in module.live_page(ended, live)
+    going_on = dataclasses.replace(ended, trials=ended.trials.iloc[:-1])
+    assert "<figure" not in module.live_page(going_on, live)

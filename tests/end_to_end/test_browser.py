@@ -204,6 +204,15 @@ def test_without_a_filter_the_table_is_that_of_all_trials(visit, page_of, result
     assert table(visit(page_of)) == expected(results.outcomes(TASK), results.facts(TASK))
 
 
+def test_of_a_search_the_table_has_no_interval(visit, results, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "FIGURES", {})
+    searched = dataclasses.replace(results, plan=results.plan.assign(sampler="tpe"))
+    page = visit(write_report(searched, tmp_path).html.as_uri())
+    told = expected(results.outcomes(TASK), results.facts(TASK))
+    bare = {name: [f"{cells[0].partition(' ')[0]} [no interval]", *cells[1:]] for name, cells in told.items()}
+    assert table(page) == bare
+
+
 def test_a_filter_shows_what_pandas_says_of_the_same_trials(visit, page_of, results):
     page = visit(page_of)
     narrow(page, "lr_g", 0.003, 0.03)
@@ -449,6 +458,7 @@ def test_a_watched_run_that_ends_loses_its_banner(visit, address, sweep):
     directory, rows = sweep
     for name in ("ns+gp1", "wgan+gp1"):
         end(directory, rows[name], endings(rows[name]))
+    expect(page.locator("figure").first).to_be_attached(timeout=120_000)  # every picture is drawn for it
     expect(page.locator("#live")).to_contain_text("384 of 384 trials done")
     expect(page.get_by_text("interim: ")).to_have_count(0)
     expect(page.locator(".verdict").first).not_to_have_class(re.compile("open"))

@@ -1,14 +1,15 @@
 """Claims in the sweep file: what may be said, that writing keeps it, and what a run remembers of when it was said."""
 
-import copy
 import dataclasses
 import json
 import tomllib
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.axes import ratio
 from study.claim_forms import read_claim
 from study.claims import (
     DIRECTIONS,
@@ -18,18 +19,15 @@ from study.claims import (
     Check,
     Claim,
     digest_of,
-    note,
     refuse_small_regions,
     region_rows,
-    registered,
     resolved,
     write_claim,
 )
 from study.errors import UserError
 from study.plan import expand
 from study.spec import parse_sweep, to_toml
-from study.store import RunDirectory
-from study.sweep_run import load, prepare
+from study.sweep_run import load
 
 SWEEP = """
 name = "claimed"
@@ -229,101 +227,6 @@ def test_the_hash_is_of_the_content():
     assert digest() != digest(tasks=("manifold-d2", "ring8", "digits"))  # what it is about has grown
 
 
-def claim(**change):
-    return resolved([read_claim(BASE | change)], tasks=("ring8",), ranges={"fast": "lr > 0.01"})[0]
-
-
-def test_what_is_stated_before_results_is_remembered_as_such():
-    known, remarks = note([], [claim(), claim(id="c2")], 0)
-    assert [(record["id"], record["rows"], record["withdrawn"]) for record in known] == [
-        ("c1", 0, None),
-        ("c2", 0, None),
-    ]
-    assert remarks == []
-    assert note(known, [claim(id="c2"), claim()], 50) == (known, [])
-    assert [item.rows for item in registered(known, [claim()])] == [0, 0]
-
-
-def test_what_changes_before_results_leaves_no_trace():
-    known, _ = note([], [claim(), claim(id="c2")], 0)
-    again, remarks = note(known, [claim(margin=0.1)], 0)
-    assert [record["id"] for record in again] == ["c1"]
-    assert remarks == []
-
-
-def test_what_comes_changes_or_goes_after_results_is_noted():
-    known, _ = note([], [claim(), claim(id="c2")], 0)
-    before = copy.deepcopy(known)
-    changed, remarks = note(known, [claim(margin=0.1), claim(id="late")], 30)
-    assert known == before
-    assert [(r["id"], r["rows"], r["withdrawn"]) for r in changed] == [
-        ("c1", 0, 30),
-        ("c2", 0, 30),
-        ("c1", 30, None),
-        ("late", 30, None),
-    ]
-    assert remarks == [
-        "claim 'c1' was changed or taken out after 30 trials had rows: that is noted",
-        "claim 'c2' was changed or taken out after 30 trials had rows: that is noted",
-        "claim 'c1' came after 30 trials had rows: its verdict is labelled 'after the fact'",
-        "claim 'late' came after 30 trials had rows: its verdict is labelled 'after the fact'",
-    ]
-    found = registered(changed, [claim(margin=0.1), claim(id="late")])
-    assert [(item.id, item.rows, item.withdrawn) for item in found] == [
-        ("c1", 30, None),
-        ("late", 30, None),
-        ("c1", 0, 30),
-        ("c2", 0, 30),
-    ]
-    assert note(changed, [claim(margin=0.1), claim(id="late")], 40) == (changed, [])
-    # what comes back as it was said before the run was said before the run
-    back, _ = note(changed, [claim(), claim(id="c2")], 60)
-    assert [(r["id"], r["withdrawn"]) for r in back] == [("c1", None), ("c2", None), ("c1", 60), ("late", 60)]
-
-
-def test_a_claim_that_a_run_does_not_know_has_no_time():
-    (found,) = registered([], [claim()])
-    assert (found.rows, found.withdrawn) == (None, None)
-
-
-def test_a_run_notes_its_claims_when_it_is_made_and_whenever_they_change(tmp_path, run_here, tiny):
-    first = BASE | {"methods": ["ns+gp1", "ns"]}
-    sweep = tiny(methods=["ns", "ns+gp1"], claims=[first])
-    directory = RunDirectory(tmp_path / "run")
-    prepare(directory, sweep, expand(sweep))
-    assert [r["rows"] for r in directory.read_json("manifest.json")["claims"]] == [0]
-    _, _, said = run_here(tmp_path / "run", sweep)
-    assert said == []
-    assert [r["rows"] for r in directory.read_json("manifest.json")["claims"]] == [0]
-    later = tiny(methods=["ns", "ns+gp1"], claims=[first, first | {"id": "late"}])
-    _, _, said = run_here(tmp_path / "run", later)
-    assert said == ["claim 'late' came after 4 trials had rows: its verdict is labelled 'after the fact'"]
-    gone = tiny(methods=["ns", "ns+gp1"])
-    _, _, said = run_here(tmp_path / "run", gone)
-    assert len(said) == 2
-    records = directory.read_json("manifest.json")["claims"]
-    assert [(r["id"], r["rows"], r["withdrawn"]) for r in records] == [("c1", 0, 4), ("late", 4, 4)]
-
-
-def test_a_manifest_that_was_lost_cannot_say_that_claims_were_first(tmp_path, run_here, tiny):
-    sweep = tiny(methods=["ns", "ns+gp1"], claims=[BASE])
-    directory = run_here(tmp_path / "run", sweep)[0].directory
-    directory.remove("manifest.json")
-    _, _, said = run_here(tmp_path / "run", sweep)
-    assert any("came after 4 trials had rows" in sentence for sentence in said)
-    assert [r["rows"] for r in directory.read_json("manifest.json")["claims"]] == [4]
-
-
-def test_the_claims_of_a_run_are_loaded_with_their_time(tmp_path, run_here, tiny):
-    from analysis.runs import load_results
-
-    sweep = tiny(methods=["ns", "ns+gp1"], claims=[BASE])
-    directory = run_here(tmp_path / "run", sweep)[0].directory
-    (found,) = load_results(directory).claims
-    assert (found.id, found.rows) == ("c1", 0)
-    assert found.claim == sweep.stated[0]
-
-
 def test_regions_are_counted_in_design_points():
     sweep = sweep_of(
         BASE | {"where": "lr > 0.01 and lr_g > 0.01 and lr_d_ratio == 1 and beta1 <= 0.9"}, BASE | {"id": "c2"}
@@ -344,6 +247,22 @@ def test_a_region_of_the_first_method_s_own_number():
         BASE | {"id": "c2", "methods": ["ns", "ns+gp1"], "where": "penalty_weight > 1"},
     )
     assert [row["points"] for row in region_rows(sweep.stated, expand(sweep))] == [32, 32, 0, 0]
+
+
+def test_a_quotient_is_what_the_file_and_the_analysis_say_it_is():
+    """3e-3 * 0.3 / 3e-3 is not 0.3 in floating point for most rates; both round to nine digits."""
+    ratios = (0.1, 0.3, 0.7)
+    changed = SWEEP + f"space.override.lr_d_ratio = {{choice = {list(ratios)}}}\n"
+    sweep = sweep_of(
+        *(BASE | {"id": f"c{i}", "where": f"lr_d_ratio == {r}"} for i, r in enumerate(ratios)), text=changed
+    )
+    trials = expand(sweep)
+    counts = {row["claim"]: row["points"] for row in region_rows(sweep.stated, trials) if row["task"] == "ring8"}
+    assert sum(counts.values()) == 32
+    rows = pd.DataFrame([{"lr_g": t.hyperparameters.lr_g, "lr_d": t.hyperparameters.lr_d} for t in trials])
+    place = pd.Series([(t.replicate, t.point) for t in trials])
+    for i, r in enumerate(ratios):
+        assert counts[f"c{i}"] == place[(ratio(rows) == r).to_numpy()].nunique() > 0
 
 
 def test_a_region_with_few_points_is_refused_at_the_desk(tmp_path):

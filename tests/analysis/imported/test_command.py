@@ -72,7 +72,13 @@ def test_without_out_the_run_has_the_sources_name(there, command):
     assert code == 0
     assert out.strip() == str(there / "runs/one")
     assert "nothing is known of the sampler" in error
-    assert error.endswith("10 trials, 10 of them ended\n")
+    assert error.endswith("10 trials, 10 ended\n")
+
+
+def test_one_trial_is_one_trial(there, command):
+    Path("one.csv").write_text("lr,loss\n0.1,0.2\n")
+    facts = ("--metric", "loss", "--param", "lr", "--threshold", 0.5, "--anchors", 0.1, 3, "--sampler", "random")
+    assert command("import", "table", "one.csv", *facts)[2] == "1 trial, 1 ended\n"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,8 @@ def test_without_out_the_run_has_the_sources_name(there, command):
         (["table", "results.csv"], "no metric: give --metric COLUMN"),
         (["table", "results.csv", "--map", "lr"], "--map 'lr': must be two names with = between them"),
         (["table", "results.csv", "--mapping", "none.toml"], "cannot read the mapping file none.toml"),
+        (["table", "results.csv", "--threshold", "nan"], "--threshold = nan: must be a finite number"),
+        (["optuna", "study.db"], "study.db is an SQLite database, not a journal: did you mean sqlite:///study.db?"),
         (["ray", "experiment", "--metric", "loss", "--errors", "x"], "--errors = 'x': must be one of lost, diverged"),
     ],
 )

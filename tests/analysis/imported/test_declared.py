@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from analysis.imported.declared import declare, read_mapping
@@ -33,6 +35,10 @@ def test_domains_have_the_forms_of_the_sweep_file():
         ({"treshold": 1}, "unknown key of the mapping file 'treshold': choose from threshold"),
         ({"threshold": "1"}, "threshold = '1': must be a number"),
         ({"threshold": True}, "threshold = True: must be a number"),
+        ({"threshold": math.nan}, "threshold = nan: must be a finite number"),
+        ({"ideal": math.inf}, "ideal = inf: must be a finite number"),
+        ({"anchors": [0.1, math.nan]}, "anchors = nan: must be a finite number"),
+        ({"tasks": {"a": {"threshold": math.nan}}}, "tasks.a.threshold = nan: must be a finite number"),
         ({"anchors": [1]}, r"anchors = \[1\]: must be two numbers"),
         ({"metric": 3}, "metric = 3: must be a text"),
         ({"maximise": "yes"}, "maximise = 'yes': must be true or false"),

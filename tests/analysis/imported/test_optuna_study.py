@@ -8,7 +8,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState, create_trial
 
 from analysis.axes import axes_of
-from analysis.imported.optuna_study import read_studies
+from analysis.imported.optuna_study import HIDDEN, PASSWORD, read_studies
 from search_spaces.domains import Choice, LogUniform, Uniform
 from study.errors import UserError
 
@@ -61,7 +61,13 @@ def test_every_ending(url, said, stored):
     reasons = results.trials["reason"].fillna("").tolist()
     assert reasons == ["", "value is not finite", "failed in Optuna", "pruned in Optuna"]
     assert results.methods == ("first",)
-    assert "1 trial still waiting, without a configuration, left out" in remarks
+    assert remarks == [
+        "1 trial still waiting, without a configuration, left out",
+        "1 trial failed in Optuna: failures count as diverged; --errors lost leaves their outcome open",
+        "1 trial pruned: these count as stopped, which leaves the outcome open",
+        "1 trial still running: these are pending, without an outcome",
+        "1 trial without a finite value counted as diverged",
+    ]
     history = results.history("generator_steps", "primary")
     assert history.to_numpy().tolist() == [[0, 3.0], [4, 0.9]]
 
@@ -69,8 +75,9 @@ def test_every_ending(url, said, stored):
 def test_failures_may_be_the_machines(url, said, stored):
     study_in(url, [trial(), trial(lr=1e-2, value=None, state=TrialState.FAIL)])
     declaration = said(sampler="random", errors="lost")
-    results, _ = stored(read_studies(url, [], declaration), declaration)
+    results, remarks = stored(read_studies(url, [], declaration), declaration)
     assert (len(results.plan), len(results.trials)) == (2, 1)
+    assert remarks == ["1 trial failed in Optuna: failures count as lost, which leaves the outcome open"]
 
 
 def test_distributions_become_domains(url, said, stored):
@@ -218,6 +225,19 @@ def test_storages_that_cannot_be(tmp_path, said, url):
     optuna.create_study(storage=url, study_name="empty")
     with pytest.raises(UserError, match="has no trials in empty"):
         read_studies(url, [], said())
+
+
+def test_a_database_by_its_path_is_told_its_address(tmp_path, url, said):
+    study_in(url, [trial()])
+    with pytest.raises(UserError, match=rf"not a journal: did you mean {url}\?$"):
+        read_studies(f"{tmp_path}/study.db", [], said())
+
+
+def test_a_run_says_which_studies_and_no_password(url, said):
+    study_in(url, [trial()])
+    assert read_studies(url, [], said()).origin == f"first in {url}"
+    assert PASSWORD.sub(HIDDEN, "mysql://me:se:cret@host:3306/db") == "mysql://me:***@host:3306/db"
+    assert PASSWORD.sub(HIDDEN, url) == url
 
 
 def test_several_objectives_are_refused(url, said):

@@ -91,6 +91,37 @@ def test_the_saved_state_is_heard(experiment, said, state, losses, error, expect
     assert endings(read_experiments([root], said(metric="loss"))) == [expected, None]
 
 
+MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+
+
+@pytest.mark.parametrize(
+    ("sibling", "options", "expected"),
+    [
+        ([3.0, 2.0, 1.0], {}, None),  # as long as the one without an error
+        ([3.0, 2.0, 1.0, 0.9], {}, "oom"),  # another went on
+        ([3.0, 2.0, 1.0, 0.9], {"budget": 3}, None),  # but this is all there was to do
+        (None, {}, "oom"),  # nothing says what the end is: its own length does not
+        (None, {"budget": 3}, None),
+    ],
+)
+def test_an_error_after_the_last_result(experiment, said, sibling, options, expected):
+    trials = {"a": (params(), [3.0, 2.0, 0.4], MEMORY)}
+    if sibling is not None:
+        trials["b"] = (params(lr=0.1), sibling, None)
+    source = read_experiments([experiment(trials)], said(metric="loss", **options))
+    assert endings(source)[0] == expected
+    assert [remark for remark in source.remarks if "error file" in remark] == [
+        "1 trial with an error file reached the last iteration all the same: judged by the value, as the error is an "
+        "earlier attempt's or came after the training"
+    ] * (expected is None)
+
+
+def test_a_metric_that_is_a_text_is_refused(experiment, said):
+    root = experiment({"a": (params(), [3.0, "oops"], None)})
+    with pytest.raises(UserError, match=r"^loss of trial a is 'oops': the metric must be a number everywhere"):
+        read_experiments([root], said(metric="loss"))
+
+
 def test_a_half_written_state_says_nothing(experiment, said):
     root = experiment({"a": (params(), [3.0], None)}, states={"a": "ERROR"})
     (state,) = root.glob("experiment_state-*")

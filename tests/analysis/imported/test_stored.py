@@ -1,8 +1,11 @@
+import errno
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from analysis.imported.ray_tune import read_experiments
 from analysis.imported.stored import note, write
 from analysis.imported.table import read_table
 from analysis.report import write_report
@@ -89,17 +92,70 @@ def test_equal_inputs_give_equal_bytes(run, tmp_path, results_csv, declaration):
         assert again.read(name) == run.read(name)
 
 
-def test_an_import_replaces_an_earlier_one(run, said, experiment, results_csv, tmp_path):
-    from analysis.imported.ray_tune import read_experiments
+def files(directory):
+    return sorted(str(path.relative_to(directory.root)) for path in Path(directory.root).rglob("*"))
 
-    declaration = said(metric="loss")
-    write(run, read_experiments([experiment({"a": ({"lr": 1.0}, [0.2, 0.3], None)})], declaration), declaration)
-    assert len(load_results(run).history()) == 2
-    assert run.names("attempts") == []
-    declaration = said(metric="val_loss", params=["momentum"])
+
+def test_an_import_replaces_an_earlier_one_and_its_report(run, results_csv, declaration, said):
+    before = files(run)
+    assert "attempts/imported-lost.json" in before
+    for name in ("report.html", "summary.csv", "comparisons.csv", "figures/a.csv", "figures/a.svg", "figures/a.png"):
+        run.publish(name, b"of the earlier one")
     write(run, read_table(results_csv, declaration), declaration)
-    assert load_results(run).history().empty
-    assert len(load_results(run).plan) == 256
+    assert files(run) == before
+    declaration = said(metric="val_loss", params=["momentum"], threshold=0.7)
+    write(run, read_table(results_csv, declaration), declaration)
+    assert run.names("attempts") == []
+    assert load_results(run).facts("run").threshold == 0.7
+
+
+def test_history_goes_with_the_import_that_had_it(tmp_path, experiment, said):
+    declaration, directory = said(metric="loss"), RunDirectory(tmp_path / "run")
+    root = experiment({"a": ({"lr": 1.0}, [0.2, 0.3], None)})
+    write(directory, read_experiments([root], declaration), declaration)
+    assert len(load_results(directory).history()) == 2
+    (root / "a" / "result.json").unlink()
+    (root / "b").mkdir()
+    (root / "b" / "params.json").write_text("{}")
+    (root / "b" / "result.json").write_text('{"loss": 0.2}')
+    write(directory, read_experiments([root], declaration), declaration)
+    assert len(load_results(directory).history()) == 1
+
+
+def test_another_source_is_refused(run, said, experiment, results_csv, declaration):
+    before = {name: run.read(name) for name in files(run) if "." in name}
+    other = said(metric="loss")
+    with pytest.raises(UserError, match=r"run is an import of .*results.csv, not of .*experiment: give another --out"):
+        write(run, read_experiments([experiment({"a": ({"lr": 1.0}, [0.2], None)})], other), other)
+    copy = results_csv.with_name("copy.csv")
+    copy.write_bytes(results_csv.read_bytes())
+    with pytest.raises(UserError, match=r"run is an import of .*results.csv, not of .*copy.csv"):
+        write(run, read_table(copy, declaration), declaration)
+    assert {name: run.read(name) for name in files(run) if "." in name} == before
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("room", range(4))
+def test_a_full_disk_leaves_nothing_behind(tmp_path, results_csv, declaration, monkeypatch, room, again):
+    directory, source = RunDirectory(tmp_path / "run"), read_table(results_csv, declaration)
+    if again:
+        write(directory, source, declaration)
+        directory.publish("report.html", b"")
+    left, publish = iter(range(room)), RunDirectory.publish
+
+    def full(self, name, data):
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device", name)
+        publish(self, name, data)
+
+    monkeypatch.setattr(RunDirectory, "publish", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(directory, source, declaration)
+    assert directory.names() == []
+    assert (tmp_path / "run").exists() == again
+    monkeypatch.setattr(RunDirectory, "publish", publish)
+    write(directory, source, declaration)  # there is nothing in the way
+    assert len(load_results(directory).plan) == 256
 
 
 @pytest.mark.parametrize("name", ["sweep.toml", "holiday.jpg"])

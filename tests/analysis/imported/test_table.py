@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -204,15 +205,74 @@ def test_files_that_cannot_be(tmp_path, said):
     declaration = said(metric="loss", params=["lr"])
     with pytest.raises(UserError, match=r"cannot read the table .*none.csv: No such file"):
         read_table(tmp_path / "none.csv", declaration)
-    (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(UserError, match=r"cannot read the table .*empty.csv: No columns"):
-        read_table(tmp_path / "empty.csv", declaration)
-    (tmp_path / "head.csv").write_text("lr,loss\n")
-    with pytest.raises(UserError, match="has no rows"):
-        read_table(tmp_path / "head.csv", declaration)
-    (tmp_path / "bad.parquet").write_bytes(b"PAR0")
-    with pytest.raises(UserError, match=r"cannot read .*bad.parquet"):
-        read_table(tmp_path / "bad.parquet", declaration)
+
+
+@pytest.mark.parametrize("value", ["oops", "1,5", "-", True])
+def test_a_text_is_no_metric(tmp_path, said, value):
+    pd.DataFrame({"lr": [1, 2, 3], "loss": [0.2, None, value]}).to_csv(tmp_path / "t.csv", index=False)
+    words = (
+        rf"^loss in row 3 is '?{value}'?: the metric must be a number everywhere; empty, nan and inf count as diverged$"
+    )
+    with pytest.raises(UserError, match=words):
+        read_table(tmp_path / "t.csv", said(metric="loss", params=["lr"]))
+
+
+def test_numbers_written_as_texts_are_numbers(table, said):
+    path = table("t.parquet", lr=[1, 2, 3, 4, 5], loss=["0.2", " 1e-3 ", "NaN", "", "-inf"])
+    values = read_table(path, said(metric="loss", params=["lr"])).ends["value"].tolist()
+    assert values[:2] == [0.2, 1e-3]
+    assert [math.isnan(value) for value in values[2:]] == [True, True, False]
+    assert values[4] == -math.inf
+
+
+def test_an_empty_hyperparameter_is_said(table, said, stored):
+    path = table(
+        lr=[0.1, math.nan, math.nan, 0.2, math.nan],
+        decay=[1.0, 2.0, math.nan, math.nan, math.nan],
+        loss=[0.2, 0.3, 0.4, 0.5, 0.6],
+        method=["a", "a", "a", "b", "b"],
+    )
+    declaration = said(metric="loss", params=["lr", "decay"], sampler="random")
+    results, remarks = stored(read_table(path, declaration), declaration)
+    assert len(results.trials) == 5
+    words = [remark.partition(": ")[0] for remark in remarks]
+    # b has no decay at all, which is no gap
+    assert words[0] == "3 trials without a value of lr counted like any other"
+    assert words[1] == "1 trial without a value of decay counted like any other"
+    # 0.1, 0.2 and none: configurations are matched by lr, which both have
+    assert results.plan["config"].nunique() == 3
+    columns = {"rate": [0.1, math.nan], "loss": [0.2, 0.3]}
+    declaration = said(metric="loss", map={"lr": "rate"}, sampler="random")
+    _, (remark,) = stored(read_table(table(**columns), declaration), declaration, "renamed")
+    assert remark.startswith("1 trial without a value of rate counted")
+
+
+def test_copies_are_said(table, said, stored):
+    columns = {"lr": [0.1, 0.1, 0.2, 0.1, 0.1], "loss": [0.2, 0.2, math.nan, 0.2, 0.3], "note": ["x"] * 5}
+    declaration = said(metric="loss", params=["lr"], sampler="random")
+    results, remarks = stored(read_table(table(**columns), declaration), declaration)
+    assert len(results.trials) == 5
+    assert remarks[0].startswith("2 rows equal an earlier one in every column and counted as another seed")
+    columns["note"] = list("vwxyz")
+    _, remarks = stored(read_table(table("u.csv", **columns), declaration), declaration, "other")
+    assert remarks == ["1 trial without a finite loss counted as diverged"]
+
+
+def test_an_infinite_hyperparameter_is_refused(table, said, stored):
+    declaration = said(metric="loss", params=["clip"], sampler="random")
+    path = table(clip=[1.0, math.inf], loss=[0.2, 0.3])
+    with pytest.raises(UserError, match="clip = inf: a hyperparameter must be finite"):
+        stored(read_table(path, declaration), declaration)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x1b[31ma", "a\u2028b", " "])
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_names_stand_on_one_line(table, said, stored, kind, name):
+    path = table("t.parquet", lr=[1, 2], loss=[0.2, 0.3], arm=["fine", name])
+    for label in ("arm", f"={name}"):
+        declaration = said(metric="loss", params=["lr"], **{kind: label})
+        with pytest.raises(UserError, match=f"^{kind} {re.escape(repr(name))}: must be a name on one line"):
+            stored(read_table(path, declaration), declaration)
 
 
 def test_without_a_sampler_nothing_is_claimed(table, said, stored):
