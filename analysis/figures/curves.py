@@ -167,7 +167,7 @@ def _controls(axis: Axes, strip: Axes, numbers: pd.DataFrame, *, rows: int) -> N
         at = min(max(float(value), left), right)  # a value beyond the panel stands at its edge
         face = "white" if must == "either" else "#333333"
         strip.plot(at, height, marker=marker, color="#333333", markerfacecolor=face, markersize=4.5, clip_on=False)
-        note = style.plain(f"{name}  {number(float(value))}")
+        note = f"{style.plain(name)}  {number(float(value))}"
         strip.text(1.05, height, note, transform=strip.get_yaxis_transform(), va="center", fontsize=7.5)
 
 

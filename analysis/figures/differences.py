@@ -115,7 +115,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, reach: float) -> None:
         _curve(axis, rows, left, right, reach)
     for name, place, edge in (("first", 0.97, "top"), ("second", 0.03, "bottom")):
         shade = style.colour(int(facts[f"order_{name}"]))
-        text = f"{style.plain(facts[name])} ahead"
+        text = f"{style.name(facts[name])} ahead"
         note = axis.text(0.02, place, text, transform=axis.transAxes, va=edge, fontsize=8, color=shade, zorder=4)
         note.set_fontweight("bold")
         note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.8})

@@ -67,11 +67,14 @@ def _bar(axis: Axes, row: dict, height: float, start: float) -> None:  # type: i
     shade, above = style.colour(int(row["order"])), bool(row["above"])
     face = shade if above else "white"
     axis.barh(height, row["share"], 0.58, left=start, color=face, edgecolor=shade, linewidth=1.2, zorder=2)
-    for ink, width in (("white", 3.6), ("#222222", 1.4)):  # a rim, so that the line is seen on a bar of any colour
-        axis.plot([start + row["low"], start + row["high"]], [height, height], color=ink, linewidth=width, zorder=4)
+    ends = [start + row["low"], start + row["high"]]
+    if above:  # a rim, so that the line is seen on a bar of any colour
+        axis.plot(ends, [height, height], color="white", linewidth=3.6, zorder=3)
+    axis.plot(ends, [height, height], color="#222222", linewidth=1.4, zorder=4)
     line = start + min(float(row["null"]), 1.0)
-    ends = [height - 0.42, height + 0.42]
-    axis.plot([line, line], ends, color="black", linewidth=1.8, linestyle=(0, (1.2, 0.8)), zorder=5)
+    axis.plot(
+        [line, line], [height - 0.42, height + 0.42], color="black", linewidth=1.8, linestyle=(0, (1.2, 0.8)), zorder=5
+    )
 
 
 def _dress(axis: Axes, methods: list[str], columns: int) -> None:

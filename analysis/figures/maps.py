@@ -34,6 +34,9 @@ MOST = 600
 LETTERS = 24
 """Letters of the colour bar's label beside a row of panels."""
 
+TITLE = 24
+"""Letters of a title that fit above a panel beside the colour bar."""
+
 LONG = 12
 """Characters of a level's name that fit below a cell."""
 
@@ -149,7 +152,7 @@ def draw_map(numbers: pd.DataFrame) -> Figure:
         if here["count"].sum() == 0 < here["points"].sum():
             up = int(here["y_bin"].max()) + 1
             style.no_success(panel, here["rule"].iloc[0], at=(0.5, (up + 1) // 2 / up if up > 1 else 0.85))
-        panel.set_title(title(numbers, task, method), fontsize=9)
+        panel.set_title(title(numbers, task, method, most=TITLE), fontsize=9)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), shades), ax=panels, aspect=30, fraction=0.03, pad=0.01)
     what = "succeed" if numbers["event"].iloc[0] == "success" else "fail"
     visited = numbers["visited"].dropna()
@@ -157,7 +160,7 @@ def draw_map(numbers: pd.DataFrame) -> Figure:
     told = "k/n: k of n points" if whole else f"% of n points, a point counting by the share of its trials that {what}"
     rows = -(-len(panels) // columns)
     label = [style.plain(f"share of {among} that {what}"), f"({told})"]
-    bar.set_label("\n".join(textwrap.fill(line, LETTERS * rows) for line in label), fontsize=7.5)
+    bar.set_label("\n".join(textwrap.fill(line, LETTERS * min(rows, 2)) for line in label), fontsize=7.5)
     return figure
 
 
@@ -233,7 +236,7 @@ def draw_failures_map(numbers: pd.DataFrame) -> Figure:
         _scatter(panel, here, first=place % columns == 0)
         part, whole = here["drawn"].iloc[0], here["of"].iloc[0]
         some = f" ({part} of {whole})" if part < whole else ""
-        panel.set_title(title(numbers, task, method) + some, fontsize=9)
+        panel.set_title(title(numbers, task, method, after=some), fontsize=9)
     return figure
 
 
@@ -241,9 +244,9 @@ def _spread(numbers: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
     """Where marks stand: at their place, and beside it where several have the same."""
     ends = list(LOOKS)
     rank = numbers["ending"].map(ends.index).to_numpy() * len(numbers) + np.arange(len(numbers))
-    places_of = [numbers[f"{side}_place"].to_numpy(dtype=np.float64) for side in "xy"]
+    x, y = (numbers[f"{side}_place"].to_numpy(dtype=np.float64) for side in "xy")
     found = []
-    for side, place, moved, inches in zip("xy", places_of, apart(*places_of, rank), (WIDTH, HEIGHT), strict=True):
+    for side, place, moved, inches in zip("xy", (x, y), apart(x, y, rank), (WIDTH, HEIGHT), strict=True):
         log = bool(numbers[f"{side}_log"].iloc[0])
         scaled = np.log10(place) if log else place
         levels = str(numbers[f"{side}_levels"].iloc[0])

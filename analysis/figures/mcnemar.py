@@ -110,13 +110,13 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, 1)
     facts = numbers.iloc[0]
-    label = [f"share of pairs; success: {style.plain(facts['metric'])} <= {facts['threshold']:.4g}"]
+    lines = [f"share of pairs; success: {style.plain(facts['metric'])} <= {facts['threshold']:.4g}"]
     decided = numbers.loc[numbers["pairs"] > 0, "mcnemar_p"].map(_single)
     if decided.any():
-        label.append("right: p of the exact McNemar test")
+        lines.append("right: p of the exact McNemar test")
     if not decided.all():
-        label.append("no p: points hold several trials, which are not independent")
-    axis.set_xlabel("\n".join(label))
+        lines.append("no p: points hold several trials, which are not independent")
+    axis.set_xlabel("\n".join(lines))
     axis.grid(visible=False, axis="y")
 
 

@@ -106,7 +106,7 @@ def draw_parallel(numbers: pd.DataFrame) -> Figure:
         _panel(panel, here)
         part, whole = here["drawn"].iloc[0], here["of"].iloc[0]
         some = f" ({part} of {whole} trials)" if part < whole else f" ({whole} trials)"
-        panel.set_title(title(numbers, task, method) + some, fontsize=9, pad=15)
+        panel.set_title(title(numbers, task, method, after=some, most=LETTERS), fontsize=9, pad=15)
     return figure
 
 

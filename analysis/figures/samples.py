@@ -151,9 +151,7 @@ def _block(axis: Axes, rows: pd.DataFrame, orders: list[int], kinds: list[str], 
     first = rows.iloc[0]
     shown = "" if first["shown"] == "images" else f" ({first['shown']})"
     title = f"{first['task']}, by {first['metric']}{shown}"
-    if first["shown"] != "images":
-        title += "; % outside: at the frame's edge"
-    axis.set_title(style.plain(title), pad=26)
+    axis.set_title(style.plain(title), pad=30)
     real = rows.loc[rows["order"] == -1, "values"]
     reference = real.iloc[0].values if len(real) else None
     for height, kind in enumerate(kinds):

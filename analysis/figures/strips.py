@@ -19,14 +19,17 @@ from analysis.outcomes import FloatArray
 ACROSS = 6
 """Most strips side by side."""
 
+MARGIN = 0.8
+"""Left of the strips, inches."""
+
 GAP = 0.1
 """Between strips, in widths of a strip."""
 
 POWERS = 4
 """Most intervals between the powers of ten below a strip."""
 
-TITLE = 24
-"""Letters of a title that fit above a strip."""
+LETTERS = 11.5
+"""Letters of a title that fit into an inch."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,10 @@ def log_scale(axis: Axes, low: float, high: float) -> None:
 
 def title(axis: Axes, position: int, text: str, *, second: str = "") -> None:
     """Name a strip, above it; a second line is set smaller."""
-    shown = style.name(text, TITLE)
+    across = round((axis.get_xlim()[1] + GAP) / (1 + GAP))
+    figure = axis.get_figure(root=True)
+    inches = 0.0 if figure is None else (figure.get_figwidth() - MARGIN) / across
+    shown = style.name(text, max(8, int(LETTERS * inches)))
     height = 1.03
     if second:
         axis.text(

@@ -169,8 +169,9 @@ def readable(text: object) -> str:
 @functools.cache
 def _letters() -> frozenset[int]:
     """Codes of the letters that the font has upright, bold and slanted."""
-    faces = ({}, {"weight": "bold"}, {"style": "italic"})
-    codes = (get_font(findfont(FontProperties(family=FONT, **face))).get_charmap() for face in faces)  # type: ignore[arg-type]
+    plain_face = FontProperties(family=FONT)
+    bold, slanted = FontProperties(family=FONT, weight="bold"), FontProperties(family=FONT, style="italic")
+    codes = (get_font(findfont(face)).get_charmap() for face in (plain_face, bold, slanted))
     return frozenset.intersection(*map(frozenset, codes))
 
 

@@ -19,11 +19,14 @@ from analysis.outcomes import FloatArray
 ACROSS = 4
 """Most panels side by side."""
 
-STEP, REACH = 3.4, 12.0
+STEP, REACH = 2.6, 12.0
 """Distance of marks that share a place, and most that one is moved, points."""
 
 GOLDEN = np.pi * (3 - np.sqrt(5))
 """The golden angle."""
+
+TITLE, LEAST = 28, 16
+"""Letters of a title that fit above a panel, and how many a name has at least."""
 
 LEGEND = 0.25
 """Height of a row of a legend above the panels, inches."""
@@ -56,11 +59,12 @@ def _entry(handles: Sequence[Line2D]) -> float:
     return 0.6 + 0.075 * max((len(str(handle.get_label())) for handle in handles), default=0)
 
 
-def title(numbers: pd.DataFrame, *names: object) -> str:
-    """A panel's title: its names, and the task's where the figure has several."""
+def title(numbers: pd.DataFrame, *names: object, after: str = "", most: int = TITLE) -> str:
+    """A panel's title: its names, and the task's where the figure has several, cut to fit before what stands after."""
     task = str(names[0])
     several = numbers["task"].nunique() > 1
-    return style.plain(": ".join(str(name) for name in (names if several else names[1:])) or task)
+    text = ": ".join(str(name) for name in (names if several else names[1:])) or task
+    return style.name(text, max(LEAST, most - len(after))) + after
 
 
 def thinned(rows: pd.DataFrame, most: int) -> pd.DataFrame:

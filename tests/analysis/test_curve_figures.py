@@ -123,7 +123,26 @@ def test_of_many_steps_an_even_choice_is_kept(ended):
     assert (curve["tau"].iloc[0], curve["tau"].iloc[-2]) == (values.min(), values.max())
 
 
+def test_what_lies_beyond_the_panel_is_said_where_it_does(ended):
+    """Of 8 one is right of it, and of the other method none; 1 of 300 is less than a percent."""
+    results = ended({"a": [0.1] * 7 + [1e9], "b": [0.1] * 7 + [np.inf]}, replicates=1, points=8)
+    axis = style.draw(FIGURES["profiles"], FIGURES["profiles"].numbers(results)).axes[0]
+    texts = {text.get_text() for text in axis.texts}
+    assert {"a  100 % finish, 12 % beyond", "b  88 % finish"} <= texts
+    results = ended({"a": [0.1] * 299 + [1e9]}, replicates=1, points=300)
+    axis = style.draw(FIGURES["profiles"], FIGURES["profiles"].numbers(results)).axes[0]
+    assert any(text.get_text() == "a  100 % finish, <1 % beyond" for text in axis.texts)
+
+
 # ---- budgets
+
+
+def test_where_nothing_succeeds_the_left_panel_says_so(ended):
+    for value, said in ((1.0, True), (0.1, False)):
+        results = ended({"m": [value] * 16}, replicates=1, points=16)
+        left, right = style.draw(FIGURES["budgets"], FIGURES["budgets"].numbers(results)).axes
+        assert any(text.get_text() == "no trial succeeded\n(w2sq <= 0.2)" for text in left.texts) == said
+        assert not any("no trial" in text.get_text() for text in right.texts)
 
 
 def test_budget_numbers_are_the_curves(rich):

@@ -11,8 +11,8 @@ from analysis.comparisons import compare_all, table
 from analysis.export import FORMS, TABLES, Paper, escaped, export, latex, markdown
 from analysis.summary import COLUMNS, summary
 from study.claim_forms import read_claim
-from study.statements import Registered
 from study.errors import UserError
+from study.statements import Registered
 
 INF = np.inf
 FACTS = {"threshold": 2.0, "anchor_low": 1.0, "anchor_high": 100.0}

@@ -170,6 +170,49 @@ def test_labels_keep_their_order_and_distance(heights, distance):
         assert moved == pytest.approx(heights)
 
 
+def test_any_name_is_one_line_of_letters_that_the_font_has():
+    assert style.readable("a\nb\t c") == "a b c"
+    assert style.readable("对x") == "\\u5bf9x"
+    assert style.plain("$a$") == r"\$a\$"
+    assert style.short("abcdefghij", 10) == "abcdefghij"
+    assert style.short("abcdefghijk", 7) == "abcd…jk"
+
+
+@given(st.text(), st.integers(3, 50))
+def test_names_are_short_and_can_be_drawn(text, most):
+    found = style.short(text, most)
+    assert len(found) <= most
+    assert style.readable(found) == found
+    assert "\n" not in found
+
+
+HOSTILE = ("对抗 方法\nof two lines", "second\t" + "very " * 60 + "long", "$x$")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_name_makes_matplotlib_warn(build, with_history, name):
+    """Warnings are errors here."""
+    whole = build(methods=HOSTILE, confirmatory=(HOSTILE[:2],), seeds=2, critics=(1, 5), points=16, replicates=2)
+    spread = (whole.plan["point"] * 0.618) % 1.0
+    plan = whole.plan.assign(lr_g=10 ** (3 * spread - 4), lr_d=10 ** (3 * spread - 4), beta1=(spread * 7) % 1.0)
+    trials = whole.trials.assign(primary_last=whole.trials["primary"], primary_best=whole.trials["primary"])
+    found = dataclasses.replace(
+        whole, plan=plan, trials=trials, references={TASK: (Reference("对\n对", 0.01, "pass"),)}
+    )
+    if FIGURES[name].history:
+        steps = dict.fromkeys(("generator_steps", "discriminator_steps", "updates"), 600)
+        lived = dataclasses.replace(found, trials=trials.assign(**steps))
+        found = with_history(lived, {trial_id: [2.0, 1.0, 0.5, 0.2, 0.1, 0.1] for trial_id in plan["trial_id"]})
+    numbers = FIGURES[name].numbers(found)
+    if len(numbers):
+        style.render(style.draw(FIGURES[name], numbers), "png", dpi=40)
+
+
+def test_captions_of_estimates_say_how_to_read_them():
+    for name in ("success", "log_auc", "differences"):
+        assert "right" in FIGURES[name].alt
+
+
 # ---- files
 
 

@@ -52,8 +52,28 @@ def test_discordance_numbers_are_the_counts(arms, ended):
 def test_several_trials_a_point_have_no_p(build):
     numbers = discordance_numbers(build(seeds=2))
     assert numbers["mcnemar_p"].isna().all()
-    texts = [text.get_text() for text in drawn("discordance", numbers).axes[0].texts]
-    assert "several trials a point" in texts
+    axis = drawn("discordance", numbers).axes[0]
+    assert "no p" in [text.get_text() for text in axis.texts]
+    assert "several trials" in axis.get_xlabel()
+    assert "McNemar" not in axis.get_xlabel()
+
+
+def test_a_pair_a_point_has_a_p_and_the_axis_says_which(build):
+    axis = drawn("discordance", discordance_numbers(build())).axes[0]
+    assert axis.get_xlabel().endswith("right: p of the exact McNemar test")
+    assert any(text.get_text().startswith("p ") for text in axis.texts)
+
+
+@pytest.mark.parametrize("name", ["discordance", "differences"])
+def test_long_names_leave_their_axis_in_the_figure(build, name):
+    methods = tuple(f"{'loss' * 9}{i}+{'penalty' * 9}{i}" for i in range(2))
+    figure = drawn(name, FIGURES[name].numbers(build(methods=methods, confirmatory=(methods,))))
+    figure.draw_without_rendering()
+    (label,) = [figure._supxlabel] if name == "differences" else [figure.axes[0].xaxis.label]
+    box = label.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert figure.axes[0].get_position().width > 0.25
 
 
 @pytest.mark.parametrize("numbers", [differences, discordance_numbers])

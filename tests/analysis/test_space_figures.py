@@ -22,7 +22,7 @@ from analysis.figures.table import FIGURES
 from analysis.maps import success_map
 from analysis.results import Results
 from analysis.sensitivity import sensitivity
-from tests.analysis.drawn import BAD, FACTS, GOOD, TASK, adaptive, drawn, noisy, shuffled
+from tests.analysis.drawn import BAD, FACTS, GOOD, TASK, adaptive, drawn, good_where, noisy, shuffled
 
 NAMES = ("sensitivity", "n_critic", "success_map", "failure_map", "parallel")
 WIDE = {"space": {"preset": "lucic_wide"}, "design": {"kind": "random", "points": 24}}
@@ -52,7 +52,9 @@ def draw(name, numbers):
 
 def test_sensitivity_numbers_are_the_sensitivity():
     results = drawn(noisy(1), **WIDE)
-    pd.testing.assert_frame_equal(FIGURES["sensitivity"].numbers(results), sensitivity(results))
+    found = FIGURES["sensitivity"].numbers(results)
+    pd.testing.assert_frame_equal(found.drop(columns="rule"), sensitivity(results))
+    assert set(found["rule"]) == {"w2sq <= 0.2"}
 
 
 def test_learning_rate_by_n_critic_are_the_trials_with_that_n_critic():
@@ -75,7 +77,7 @@ def test_without_a_second_n_critic_there_is_no_such_figure():
 def test_maps_of_any_two_hyperparameters():
     results = drawn(noisy(1), **WIDE)
     pd.testing.assert_frame_equal(
-        map_numbers(results, "n_critic", "beta1"),
+        map_numbers(results, "n_critic", "beta1").drop(columns="rule"),
         pd.concat([success_map(results, TASK, m, "n_critic", "beta1") for m in results.methods], ignore_index=True),
     )
     assert list(map_numbers(results, "penalty_weight", "lr")["method"].unique()) == ["ns+gp1"]
@@ -222,6 +224,75 @@ def test_darker_cells_succeed_more_often_and_empty_ones_are_hatched():
     assert texts == [f"{numbers['count'][i]:.3g}/{numbers['points'][i]}" for i in known]
 
 
+def test_several_trials_a_point_give_whole_percent_and_points():
+    results = drawn(noisy(1), methods=["ns"], design={"kind": "random", "points": 24, "seeds": 3})
+    numbers = map_numbers(results)
+    panel, bar = draw("success_map", numbers).axes
+    known = numbers[numbers["points"] > 0]
+    expected = [
+        f"{100 * share:.0f} %\nof {points}" for share, points in zip(known["share"], known["points"], strict=True)
+    ]
+    assert [text.get_text() for text in panel.texts] == expected
+    assert "a point counting by the share" in bar.get_ylabel().replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["success_map", "sensitivity", "parallel"])
+def test_labels_and_titles_stay_in_the_figure(name):
+    figure = draw(
+        name, FIGURES[name].numbers(drawn(noisy(1), methods=["ns"], design={"kind": "random", "points": 200}))
+    )
+    figure.draw_without_rendering()
+    for text in [*(axis.yaxis.label for axis in figure.axes), *(axis.title for axis in figure.axes)]:
+        box = text.get_window_extent()
+        assert not text.get_text() or min(box.x0, box.y0) >= -1
+        assert box.y1 <= figure.bbox.y1 + 1
+
+
+@pytest.mark.parametrize("name", ["success_map", "sensitivity", "n_critic"])
+def test_where_nothing_succeeds_a_panel_says_so(name):
+    results = drawn(good_where(lambda plan: plan["method"] == "never"), **WIDE)
+    words = [[text.get_text() for text in axis.texts] for axis in draw(name, FIGURES[name].numbers(results)).axes]
+    assert sum("no trial succeeded\n(w2sq <= 0.2)" in texts for texts in words) == len(words) - (name == "success_map")
+    some = draw(name, FIGURES[name].numbers(drawn(noisy(1), **WIDE)))
+    assert not any("no trial" in text.get_text() for axis in some.axes for text in axis.texts)
+
+
+def test_lines_say_how_they_were_chosen_and_why_they_fan_out():
+    results = drawn(noisy(1), methods=["ns"], space={"preset": "lucic_wide"}, design={"kind": "random", "points": 64})
+    few = draw("parallel", parallel_numbers(results)).get_supxlabel()
+    assert "n_critic lie side by side" in few.replace("\n", " ")
+    assert "even choice" not in few
+    results = drawn(noisy(1), methods=["ns"], design={"kind": "random", "points": LINES + 1})
+    many = draw("parallel", parallel_numbers(results)).get_supxlabel()
+    assert f"of more than {LINES} trials an even choice by id" in many.replace("\n", " ")
+    assert "side by side" not in many
+
+
+def test_marks_at_one_place_are_moved_apart_and_others_stay():
+    x = np.array([0.1, 0.5, 0.1, 0.1, 0.7])
+    right, up = tiles.apart(x, np.zeros(5), [3, 1, 2, 9, 0])
+    assert list(np.flatnonzero((right == 0) & (up == 0))) == [1, 2, 4]  # alone, or the least key of its place
+    moved = np.hypot(right, up)
+    np.testing.assert_allclose(moved[[0, 3]], tiles.STEP * np.sqrt([1, 2]))
+    order = [4, 2, 0, 3, 1]
+    again = tiles.apart(x[order], np.zeros(5), np.array([3, 1, 2, 9, 0])[order])
+    np.testing.assert_array_equal(again[0], right[order])
+
+
+def test_however_many_share_a_place_they_stay_near():
+    right, up = tiles.apart(np.zeros(1000), np.zeros(1000), np.arange(1000))
+    assert np.hypot(right, up).max() <= tiles.REACH
+    assert len(np.unique(np.round([right, up], 9), axis=1).T) == 1000
+
+
+def test_seeds_and_crossings_are_marks_of_their_own():
+    results = drawn(noisy(1), methods=["ns"], space={"preset": "lucic_wide"}, design={"points": 8, "seeds": 2})
+    numbers = failure_numbers(results)
+    marks = [xy for line in draw_failures_map(numbers).axes[0].get_lines() for xy in line.get_xydata().tolist()]
+    assert len(numbers) == len(marks) == len(set(map(tuple, marks)))
+    assert len(numbers.drop_duplicates(["x_place", "y_place"])) < len(numbers)
+
+
 def test_shades_read_in_grey():
     from analysis.figures.maps import _shades
 
@@ -234,7 +305,16 @@ def test_a_sampler_that_looked_at_results_is_said_in_the_figure():
     panel = draw("sensitivity", FIGURES["sensitivity"].numbers(results)).axes[0]
     assert panel.get_ylabel() == "success among what tpe visited"
     bar = draw("success_map", FIGURES["success_map"].numbers(results)).axes[-1]
-    assert bar.get_ylabel() == "share of what tpe visited in the cell that succeed"
+    assert bar.get_ylabel().replace("\n", " ").startswith("share of what tpe visited in the cell that succeed")
+
+
+def test_importance_where_some_resamples_hold_no_good_configuration():
+    """One of 64 points scores: a bootstrap lacks it in (1 - 1/64)^64, a third, of its resamples."""
+    results = drawn(lambda plan: np.where(plan["point"] == 3, 1.5, 5.0), design={"kind": "random", "points": 64})
+    numbers = FIGURES["importance"].numbers(results)
+    assert len(numbers) == 4
+    assert numbers["share"].between(0, 1).all()
+    style.render(draw("importance", numbers), "svg")
 
 
 def test_endings_differ_by_shape():
@@ -253,3 +333,4 @@ def test_titles_name_the_task_where_there_are_several():
     several = pd.DataFrame({"task": ["a", "b"]})
     assert tiles.title(several, "a", "ns") == "a: ns"
     assert tiles.title(several[:1], "a", "$ns$") == r"\$ns\$"
+    assert len(tiles.title(several[:1], "a", "long" * 20, after=" (1 of 2)")) == tiles.TITLE

@@ -232,6 +232,32 @@ def test_bars_are_as_long_as_their_shares(lived):
     assert [bar.get_width() for bar in bars] == pytest.approx(numbers["share"].tolist())
 
 
+def test_seeds_and_crossings_are_marks_of_their_own(lived):
+    numbers = FIGURES["endings_map"].numbers(lived(methods=("ns",), seeds=2, critics=(1, 5)))
+    axis = style.draw(FIGURES["endings_map"], numbers).axes[0]
+    marks = [tuple(xy) for found in axis.collections for xy in np.asarray(found.get_offsets()).tolist()]
+    assert len(numbers) == len(marks) == len(set(marks)) == 4 * len(numbers.drop_duplicates(["x", "y"]))
+    places = strips.Range(numbers["x_low"][0], numbers["x_high"][0], log=True).place(numbers["x"])
+    assert max(min(abs(x - places)) for x, _ in marks) < 0.03
+
+
+@pytest.mark.parametrize("name", ["budget_success", "time_to_threshold"])
+def test_where_nothing_succeeds_a_panel_says_so(lived, name):
+    for threshold, said in ((1e-9, True), (0.2, False)):
+        numbers = FIGURES[name].numbers(lived(facts={"threshold": threshold}))
+        texts = [text.get_text() for text in style.draw(FIGURES[name], numbers).axes[0].texts]
+        assert any(text.startswith("no trial") and text.endswith("(w2sq <= 1e-09)") for text in texts) == said
+
+
+def test_a_trial_beyond_the_frame_is_marked_where_it_leaves():
+    _, (axis,) = style.panels(1, columns=1, width=3, heights=[2])
+    strips.log_scale(axis, 0.1, 10)
+    # leaves above at 1, is back at 3, is below at 4, where it ends
+    figure_of._run(axis, np.arange(5.0), np.array([1, 20, np.inf, 1, 0.0]), (0.1, 10))
+    marks = [np.asarray(found.get_offsets()).tolist() for found in axis.collections]
+    assert marks == [[[4, 0.1]], [[1, 10]]]
+
+
 def test_endings_are_told_apart_without_colour():
     assert len({look.marker for look in ENDINGS.values()}) == len(ENDINGS)
     filled = [look for name, look in ENDINGS.items() if look.hatch is None and name != "success"]
@@ -267,8 +293,9 @@ def test_places_in_a_strip(low, high, log, value, place):
 @pytest.mark.parametrize(
     ("common", "expected"),
     [
-        (strips.Range(1e-5, 1e-1, log=True), [1e-5, 1e-3, 1e-1]),
-        (strips.Range(2e-3, 5e-2, log=True), [1e-2]),
+        (strips.Range(1e-5, 1e-1, log=True), [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]),
+        (strips.Range(1e-9, 1e-1, log=True), [1e-9, 1e-7, 1e-5, 1e-3, 1e-1]),
+        (strips.Range(2e-3, 5e-2, log=True), [2e-3, 5e-3, 1e-2, 2e-2, 5e-2]),
         (strips.Range(0, 1000, log=False), [0, 1000]),
         (strips.Range(5, 5, log=False), [5]),
     ],
