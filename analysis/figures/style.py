@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,9 @@ def draw(picture: Picture, numbers: pd.DataFrame) -> Figure:
 def render(figure: Figure, form: str, *, dpi: int = DPI) -> bytes:
     """A figure as the bytes of a file, "png", "svg" or "pdf"; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the stubs know every key's own type
+    with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]  # the stubs know every key's type
+        # of dozens of methods panels are crowded, and drawn as they are: nothing that a reader of warnings could change
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(buffer, format=form, dpi=dpi, metadata=METADATA[form])
     return buffer.getvalue()
 

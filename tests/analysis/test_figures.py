@@ -244,6 +244,14 @@ def test_numbers_without_rows_are_no_figure(build, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_dozens_of_methods_are_drawn_without_a_warning(build):
+    results = build(methods=tuple(f"loss{i}+penalty{i}" for i in range(48)), confirmatory=(), points=1)
+    for picture in FIGURES.values():
+        numbers = picture.numbers(results)
+        if len(numbers):
+            assert style.render(style.draw(picture, numbers), "png", dpi=30)
+
+
 def test_drawing_leaves_the_settings_alone(build, tmp_path):
     before = dict(mpl.rcParams)
     style.save("failures", FIGURES["failures"], FIGURES["failures"].numbers(build()), tmp_path)
