@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -161,7 +162,8 @@ def claims_paper(results: Results) -> Paper:
 
 def _claim_cells(row: Row) -> tuple[str, ...]:
     ends = [words.number(_number(row, name)) for name in ("value", "low", "high")]
-    said = "" if pd.isna(row["p_adjusted"]) else _p_value(_number(row, "p_adjusted"))  # type: ignore[call-overload]
+    p_adjusted = math.nan if row["p_adjusted"] is None else _number(row, "p_adjusted")
+    said = "" if math.isnan(p_adjusted) else _p_value(p_adjusted)
     verdict = row["stated"] if row["verdict"] is None else row["verdict"]
     number = f"{ends[0]} [{ends[1]}, {ends[2]}]" if row["task"] else words.NONE
     return str(row["claim"]), str(row["stated"]), str(verdict), str(row["task"] or ""), number, said

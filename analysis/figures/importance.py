@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -63,7 +66,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     _dress(axis, methods, len(names))
 
 
-def _bar(axis: Axes, row: dict, height: float, start: float) -> None:  # type: ignore[type-arg]
+def _bar(axis: Axes, row: dict[Hashable, Any], height: float, start: float) -> None:
     shade, above = style.colour(int(row["order"])), bool(row["above"])
     face = shade if above else "white"
     axis.barh(height, row["share"], 0.58, left=start, color=face, edgecolor=shade, linewidth=1.2, zorder=2)

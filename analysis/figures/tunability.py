@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -71,7 +72,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     axis.set_ylabel("lost by tuning for all tasks")
 
 
-def _legend(axes: list[Axes]) -> tuple[list, list[str]]:  # type: ignore[type-arg]
+def _legend(axes: list[Axes]) -> tuple[list[Artist], list[str]]:
     """Each method once, whichever panels it is in."""
     found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     return list(found.values()), list(found)

@@ -236,14 +236,15 @@ def _domains(trials: Sequence[FrozenTrial]) -> dict[str, Domain]:
 
 
 def _domain(forms: Sequence[BaseDistribution]) -> Domain:
-    from optuna.distributions import CategoricalDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(forms[0], CategoricalDistribution):
         return Choice(tuple(_choice(value) for value in forms[0].choices))
-    low, high = min(form.low for form in forms), max(form.high for form in forms)  # type: ignore[attr-defined]
+    ranges = [form for form in forms if isinstance(form, FloatDistribution | IntDistribution)]
+    low, high = min(form.low for form in ranges), max(form.high for form in ranges)
     if low == high:
         return Fixed(low)
-    kind = LogUniform if forms[0].log else Uniform  # type: ignore[attr-defined]
+    kind = LogUniform if ranges[0].log else Uniform
     return kind(float(low), float(high))
 
 
