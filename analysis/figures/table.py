@@ -44,6 +44,9 @@ FIGURES: dict[str, Picture] = {
         "Robustness profiles: for each method, the fraction of the prior at or below each value of the metric, with "
         "the share of trials that finish, and of those whose values lie beyond the frame.",
         "profiles",
+        searched="For each method, the fraction of the trials that a search chose at or below each value of the "
+        "metric, with the share of trials that finish, and of those whose values lie beyond the frame: no "
+        "profile of a prior, and no band.",
     ),
     "controls": Picture(
         control_numbers,
@@ -51,6 +54,8 @@ FIGURES: dict[str, Picture] = {
         "The robustness profiles above generators of known quality: the height of a curve at the line of one is the "
         "fraction of the prior that does at least as well.",
         "profiles",
+        searched="The same curves above generators of known quality: the height of a curve at the line of one is the "
+        "fraction of the trials that a search chose that does at least as well.",
     ),
     "success": Picture(
         success_numbers,
@@ -59,6 +64,9 @@ FIGURES: dict[str, Picture] = {
         "threshold, failures counting as not; further right is better, and a pale bar spans what trials without a "
         "result leave open.",
         "profiles",
+        searched="Success fraction of each method among the trials that a search chose: the share that ends at or "
+        "below the threshold, failures counting as not; no fraction of a prior, so without interval, and a "
+        "pale bar spans what trials without a result leave open.",
     ),
     "log_auc": Picture(
         log_auc_numbers,
@@ -67,12 +75,15 @@ FIGURES: dict[str, Picture] = {
         "the metric or better, 0 at the upper one, worse or failed, and equal steps for equal ratios between them; "
         "further right is better, at any threshold rather than at one.",
         "profiles",
+        searched="Log-AUC of each method over the trials that a search chose: their mean score, 1 at the lower "
+        "anchor of the metric or better, 0 at the upper one, worse or failed, and equal steps for equal "
+        "ratios between them; no number of a prior, so without interval.",
     ),
     "budgets": Picture(
         lambda results: budget_numbers(results, rng=np.random.default_rng(SEED)),
         draw_budgets,
         "What trying so many configurations gets: left the chance that at least one succeeds (dotted: 95 %), right the "
-        "expected score of the best one, with its 95 % interval up to an eighth of the points.",
+        "expected score of the best one, with its 95 % interval.",
         "profiles",
     ),
     "spread": Picture(
@@ -82,6 +93,9 @@ FIGURES: dict[str, Picture] = {
         "configuration (half of them in the box, 90 % within the whiskers, failures in a lane of their own), beside "
         "them the configurations' share of the score's variance with its 95 % interval.",
         "profiles",
+        searched="What spreads each method's results: filled boxes hold configurations that a search chose, hatched "
+        "ones the seeds of a configuration (half of them in the box, 90 % within the whiskers, failures in "
+        "a lane of their own), beside them the configurations' share of the score's variance.",
     ),
     "checkpoints": Picture(
         checkpoint_numbers,
@@ -125,6 +139,8 @@ FIGURES: dict[str, Picture] = {
         "budget ended there, with its 95 % interval; what still rises had not finished training.",
         "breaks",
         history=True,
+        searched="Success against the training budget: the fraction of the trials that a search chose that would "
+        "have counted as successful had the budget ended there; what still rises had not finished training.",
     ),
     "time_to_threshold": Picture(
         reached_over_budget,
@@ -133,6 +149,8 @@ FIGURES: dict[str, Picture] = {
         "has by each step, with its 95 % interval.",
         "breaks",
         history=True,
+        searched="When trials first evaluate at or below the threshold: the share of all that a search chose, broken "
+        "ones included, that has by each step.",
     ),
     "trajectories": Picture(
         trajectory_numbers,
@@ -151,6 +169,9 @@ FIGURES: dict[str, Picture] = {
         "better on the same configurations, left of it the second, and an interval that holds 0 leaves open which. "
         "Filled marks and bold names are pairs that were declared in advance.",
         "compare",
+        searched="Paired differences of the log-AUC between methods on the configurations that a search chose and "
+        "both visited, without intervals: right of 0 the first method scored better on them, left of it the "
+        "second.",
     ),
     "profile_differences": Picture(
         lambda results: profile_difference_numbers(results, rng=np.random.default_rng(SEED)),
@@ -172,12 +193,16 @@ FIGURES: dict[str, Picture] = {
         "Success along each hyperparameter, in bins that are equally likely under the prior, with 95 % intervals: "
         "where a line is above the dashed half, the method is in its basin there.",
         "breaks",
+        searched="Success along each hyperparameter among what a search visited, in bins that draws from the "
+        "prior would fill alike: a search does not, so without intervals.",
     ),
     "n_critic": Picture(
         critic_numbers,
         draw_critic,
         "Success against the learning rate, a panel for each number of discriminator steps, with 95 % intervals.",
         "breaks",
+        searched="Success against the learning rate among what a search visited, a panel for each number of "
+        "discriminator steps.",
     ),
     "success_map": Picture(
         map_numbers,
@@ -186,6 +211,9 @@ FIGURES: dict[str, Picture] = {
         "succeed more often, and each says how many of its points do; where points have several trials it "
         "says the share, each point counting once, of so many points; hatched cells hold none.",
         "breaks",
+        searched="Where each method succeeds over two hyperparameters, among what a search visited: darker cells "
+        "succeed more often, and each says how many of its points do; where points have several trials it "
+        "says the share, each point counting once, of so many points; hatched cells hold none.",
     ),
     "failure_map": Picture(
         plain_failure_numbers,
@@ -209,6 +237,9 @@ FIGURES: dict[str, Picture] = {
         "PED-ANOVA with its 95 % interval; a bar is filled where it exceeds the dotted line, which chance alone "
         "exceeds in 5 % of cases.",
         "breaks",
+        searched="How much each hyperparameter decides whether a configuration is among the best tenth of those that "
+        "a search chose: the method's share by PED-ANOVA, without what chance reaches, which only draws "
+        "from a prior could tell.",
     ),
     "tunability": Picture(
         lambda results: tunability_numbers(results, rng=np.random.default_rng(SEED)),
