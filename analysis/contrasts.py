@@ -1,8 +1,9 @@
 """Differences between methods on shared configurations, with an interval and the p-value of every value of theirs.
 
 One number per trial and method (NaN where it is undecided or undefined), joined with weights, averaged over the trials
-of a design point and then over points; or read off the distribution of points' scores and bootstrapped over points. The
-intervals are those of `analysis.intervals`; the p-value of a value is the level at which the interval ends there.
+of a design point and then over points; or read off the distribution of points' scores, the best of some by tilting and
+the rest by a bootstrap over points. The other intervals are those of `analysis.intervals`; the p-value of a value is
+the level at which the interval ends there.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from analysis import intervals
-from analysis.budgets import TRUSTED, draw_weights
+from analysis.best_of import enough, pseudo_values
 from analysis.intervals import LEVEL, TINY, Estimate
 from analysis.outcomes import FloatArray, IntArray, Points, Sample, point_means
+from analysis.tilting import Arm, tilted
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -91,7 +92,10 @@ def _take(place: Sample, kept: BoolArray) -> Sample:
 
 
 def averaged(numbers: Numbers, low: float, high: float, *, proportion: bool) -> Measured:
-    """The mean over points of a difference of numbers, each between `low` and `high`."""
+    """The mean over points of a difference of numbers, each between `low` and `high`.
+
+    One proportion is compared with a constant, and the exact interval decides: Wilson's errs in up to 7.5 %.
+    """
     trials = numbers.values.shape[1]
     if trials == 0:
         return Measured(intervals.NOTHING, _anything, 0)
@@ -99,7 +103,7 @@ def averaged(numbers: Numbers, low: float, high: float, *, proportion: bool) -> 
     total = Points(numbers.weights @ np.stack([points.values for points in means]), means[0].replicates)
     if len(means) == 1:
         start, width = low, high - low
-        rule = intervals.proportion if proportion else intervals.bounded_mean
+        rule = intervals.exact_proportion if proportion else intervals.bounded_mean
     else:
         start, width = 0.0, (high - low) * len(means) / 2
         rule = intervals.difference
@@ -131,6 +135,7 @@ def _p_value(scaled: Estimate, points: Points, start: float, width: float) -> Ca
     up, down = intervals.ups_and_downs(points.values)
     tests: dict[str, Callable[[float], float]] = {
         "t": lambda value: intervals.student_p(points, value),
+        "Clopper-Pearson": lambda value: intervals.exact_p(total, n, value),
         "Wilson": lambda value: intervals.wilson_p(total, n, value),
         "Tango": lambda value: intervals.tango_p(up, down, n, value),
     }
@@ -147,15 +152,32 @@ Functional = Callable[[FloatArray, IntArray], FloatArray]
 """Takes scores (points,), ascending, and how often each and all before it were drawn (resamples, points)."""
 
 
-def best_of(size: int) -> Functional:
-    """Expected best score of so many points drawn without replacement. Reference: Tang et al. 2020."""
+def best(numbers: Numbers, size: int) -> Measured:
+    """Expected best score of so many points, of one method or the difference of two, by `analysis.tilting`.
 
-    def best(scores: FloatArray, drawn: IntArray) -> FloatArray:
-        n = len(scores)
-        beaten = np.concatenate([[0.0], np.cumsum(draw_weights(n, size)[::-1])])  # best is among the lowest so many
-        return np.asarray(np.diff(beaten[drawn], axis=1, prepend=0.0) @ scores, dtype=np.float64)
+    Args:
+        numbers: Scores, 0 to 1.
+        size: Points among which the best is taken, at least 1; of one point it is the mean.
 
-    return best
+    Returns:
+        The number, without an interval below 8 points for each of `size` (16 for a difference), or where fewer than 10
+        points of a method differ from its most common score.
+    """
+    if size == 1:
+        return averaged(numbers, 0.0, 1.0, proportion=False)
+    trials = numbers.values.shape[1]
+    n = len(numbers.place.clusters()[1])
+    if n < size:
+        return Measured(intervals.NOTHING, _anything, trials)
+    means = np.stack([point_means(values, numbers.place).values for values in numbers.values])
+    pseudo = numbers.weights @ np.stack([pseudo_values(scores, size) for scores in means])
+    why = enough(n, size, len(means)) or _alike(means, pseudo)
+    if why:
+        return Measured(Estimate(float(pseudo.mean()), math.nan, math.nan, n, why), _anything, trials)
+    arms = [Arm(int(sign), scores[None]) for sign, scores in zip(numbers.weights, means, strict=True)]
+    found = tilted(arms, pseudo, size)
+    estimate = Estimate(found.value, found.end(-1), found.end(1), n, f"tilting, {intervals.counted(n)}")
+    return Measured(estimate, found.p_value, trials)
 
 
 def quartile_range(scores: FloatArray, drawn: IntArray) -> FloatArray:
@@ -167,32 +189,20 @@ def quartile_range(scores: FloatArray, drawn: IntArray) -> FloatArray:
     return np.asarray(third - first, dtype=np.float64)
 
 
-def bootstrapped(
-    numbers: Numbers,
-    functional: Functional,
-    *,
-    size: int,
-    rng: np.random.Generator,
-    pseudo_values: Callable[[FloatArray], FloatArray] | None = None,
-) -> Measured:
+def bootstrapped(numbers: Numbers, functional: Functional, *, rng: np.random.Generator) -> Measured:
     """A number read off the distribution of points' mean scores, with its percentile bootstrap over points.
 
     Args:
         numbers: Scores, 0 to 1.
         functional: What is read off.
-        size: Points that it needs; from an eighth of the points on a bootstrap covers too little, and none is given.
         rng: Source of the resampling; all methods see the same resamples.
-        pseudo_values: The jackknife's, of one method's scores (points,). With them each end is the farther one of the
-            bootstrap's and of t over them: on skewed scores the one's upper end comes too early, the other's lower.
 
     Returns:
         The difference, without an interval where fewer than 10 points of a method differ from its most common score.
-        Measured error of either end for the best of 4 to 16 among 8 to 16 times as many points: .01 to .04 where 70 or
-        85 % of scores are 0 (the bootstrap's up to .08), .04 to .065 for a beta distribution of .3, 1.5 (.06 to .10).
     """
     trials = numbers.values.shape[1]
     n = len(numbers.place.clusters()[1])
-    if n < size:
+    if n == 0:
         return Measured(intervals.NOTHING, _anything, trials)
     means = np.stack([point_means(values, numbers.place).values for values in numbers.values])
     once = np.arange(1, n + 1)[None]
@@ -201,38 +211,17 @@ def bootstrapped(
     value = float(numbers.weights @ [functional(scores[at], once)[0] for scores, at in arms])
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(RESAMPLES, max(FEWER, MOST // n)))
     spread = np.sort(numbers.weights @ [functional(scores[at], np.cumsum(drawn[:, at], axis=1)) for scores, at in arms])
-    why = _untrusted(means, spread, size)
+    why = _alike(means, spread)
     if why:
         return Measured(Estimate(value, math.nan, math.nan, n, why), _anything, trials)
     low, high = (float(end) for end in np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     method = f"bootstrap over {intervals.counted(n)}"
-    found = Measured(Estimate(value, low, high, n, method), lambda other: _percentile_p(spread, other), trials)
-    if pseudo_values is None:
-        return found
-    return _widened(found, numbers.weights @ np.stack([pseudo_values(scores) for scores in means]))
+    return Measured(Estimate(value, low, high, n, method), lambda other: _percentile_p(spread, other), trials)
 
 
-def _widened(found: Measured, pseudo: FloatArray) -> Measured:
-    """The union of an interval with t over pseudo-values, shape (points,)."""
-    was, n = found.estimate, len(pseudo)
-    error = float(pseudo.std(ddof=1)) / math.sqrt(n)
-    half = -float(special.stdtrit(n - 1, (1 - LEVEL) / 2)) * error
-    ends = min(was.low, was.value - half), max(was.high, was.value + half)
-
-    def p_value(other: float) -> float:
-        tested = 2 * float(special.stdtr(n - 1, -abs(was.value - other) / error)) if error > 0 else 0.0
-        return max(found.p_value(other), tested)
-
-    return replace(
-        found, estimate=replace(was, low=ends[0], high=ends[1], method=f"jackknife and {was.method}"), p_value=p_value
-    )
-
-
-def _untrusted(means: FloatArray, spread: FloatArray, size: int) -> str:
-    """Why there is no bootstrap interval; nothing where there is one."""
+def _alike(means: FloatArray, spread: FloatArray) -> str:
+    """Why the points of some methods give no interval; nothing where they do."""
     n = means.shape[1]
-    if size * TRUSTED > n:
-        return f"no interval: {size} is more than an eighth of {n} points"
     if np.ptp(spread) <= TINY:
         return "no variance"
     if not all(intervals.vary(scores) for scores in means):

@@ -11,6 +11,9 @@ value: of successes and failures, so many of the rarer; of paired outcomes, so m
 Where fewer points differ, the few that were not drawn decide, and t ends too early: the interval is Wilson's for a mean
 and Tango's for a mean of paired differences, whatever the design. Both take the variance from the mean that is tested
 instead of the sample, the largest that numbers in their range can have, so they also hold for numbers between 0 and 1.
+
+Wilson's inner end errs in up to 7.5 % of samples (20 points, truth .05). It describes; where a verdict rests on one
+proportion against a constant, Clopper and Pearson's exact interval decides and is shown.
 """
 
 from __future__ import annotations
@@ -92,6 +95,36 @@ def wilson(successes: float, n: int, *, level: float = LEVEL) -> tuple[float, fl
     return _wilson(min(successes / n, 1.0), n, -float(special.ndtri((1 - level) / 2)))
 
 
+def clopper_pearson(successes: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
+    """Exact interval of a proportion: neither end errs more often than in half of what the level leaves.
+
+    Args:
+        successes: Number of successes, 0 to n; fractional when points are means over several trials, which is on the
+            safe side (simulated: an end errs in 2.5 % at most).
+        n: Number of independent units, above 0; fractional when it is an effective one.
+        level: Confidence.
+
+    Returns:
+        Both ends, inside [0, 1]. Reference: Clopper and Pearson 1934; fractional counts, Korn and Graubard 1998.
+    """
+    if n <= 0 or not 0 <= successes <= n * (1 + TINY):
+        raise ValueError(f"clopper_pearson needs n > 0 and 0 <= successes <= n, got {successes} of {n}")
+    tail, failures = (1 - level) / 2, max(n - successes, 0.0)
+    low = float(special.betaincinv(successes, failures + 1, tail)) if successes > TINY * n else 0.0
+    high = float(special.betaincinv(successes + 1, failures, 1 - tail)) if failures > TINY * n else 1.0
+    return low, high
+
+
+def exact_p(successes: float, n: int, share: float) -> float:
+    """Two-sided p-value of a proportion: the level at which the exact interval ends there."""
+    inside = min(max(share, 0.0), 1.0)
+    if inside < successes / n:  # chance of so many successes or more
+        return min(1.0, 2 * float(special.betainc(successes, n - successes + 1, inside)))
+    if inside > successes / n:
+        return min(1.0, 2 * float(special.betainc(n - successes, successes + 1, 1 - inside)))
+    return 1.0
+
+
 def dkw(n: int, *, level: float = LEVEL) -> float:
     """Half-width of the simultaneous band of a distribution function of n independent values.
 
@@ -146,6 +179,18 @@ def wilson_mean(points: Points) -> Estimate:
         return NOTHING
     low, high = wilson(min(max(float(points.values.sum()), 0.0), n), n)
     return Estimate(float(points.values.mean()), low, high, n, f"Wilson, {counted(n)}")
+
+
+def exact_proportion(points: Points) -> Estimate:
+    """A mean of indicators, averaged within points, with the exact interval whatever the design.
+
+    It takes points as independent, and is what decides where a single proportion is held against a constant.
+    """
+    n = len(points.values)
+    if n == 0:
+        return NOTHING
+    low, high = clopper_pearson(min(max(float(points.values.sum()), 0.0), n), n)
+    return Estimate(float(points.values.mean()), low, high, n, f"Clopper-Pearson, {counted(n)}")
 
 
 def bounded_mean(points: Points) -> Estimate:

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from analysis.axes import word_columns
-from analysis.best_of import pseudo_values
 from analysis.contrasts import (
     BoolArray,
     Measured,
     Numbers,
     averaged,
-    best_of,
+    best,
     bootstrapped,
     contrast,
     quartile_range,
@@ -113,11 +111,9 @@ def _refused(looks: list[Look]) -> Measured | None:
 def _estimated(numbers: Numbers, check: Check, rng: np.random.Generator) -> Measured:
     known, measured = numbers.known(), MEASURES[check.measure]
     if check.measure == "best_of":
-        size = int(check.k or 1)
-        pseudo = partial(pseudo_values, size=size)
-        return bootstrapped(known, best_of(size), size=size, rng=rng, pseudo_values=pseudo)
+        return best(known, int(check.k or 1))
     if check.measure == "spread":
-        return bootstrapped(known, quartile_range, size=1, rng=rng)
+        return bootstrapped(known, quartile_range, rng=rng)
     return averaged(known, measured.low, measured.high, proportion=check.measure in _PROPORTIONS)
 
 

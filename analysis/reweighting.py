@@ -3,6 +3,12 @@
 A weight is p'/p, the density of a configuration under the target over that under the prior that it was drawn from. A
 weighted mean is a ratio of two sums over points, whose variance is linearised: point i contributes
 `(sum_t w_t v_t - R sum_t w_t) / total weight` (Hesterberg 1995; Owen, Monte Carlo theory, chapter 9).
+
+Where all points weigh the same, as in a part of the sampled prior, they are a smaller sample with the intervals of
+`analysis.intervals`. Otherwise a few heavy points carry the variance, so that Student's t errs at one end in up to 40 %
+of samples where the outcome is rare, and in 5 to 10 % where it is not. Then points are treated as independent, and the
+interval is that of Korn and Graubard for a proportion; for other means and for differences it is the likelihood ratio
+of a tilted sample to which one effective point at the end of the range was added.
 """
 
 from __future__ import annotations
@@ -19,8 +25,8 @@ from scipy import special
 
 from analysis import intervals
 from analysis.axes import RATIO, WORDS, parts_where, ratio
-from analysis.intervals import LEVEL, REPLICATES, TINY, Estimate
-from analysis.outcomes import FloatArray, IntArray, Sample
+from analysis.intervals import LEVEL, TINY, Estimate
+from analysis.outcomes import FloatArray, IntArray, Points, Sample
 from analysis.results import Results
 from search_spaces.domains import Choice, Cross, Domain, Fixed, LogUniform, Published, Uniform, Value, When
 from search_spaces.hyperparameters import HYPERPARAMETERS
@@ -87,36 +93,41 @@ def weighted(values: npt.ArrayLike, weights: FloatArray, trials: Sample) -> Weig
 
 
 def proportion(mean: Weighted) -> Estimate:
-    """A weighted mean of indicators with its interval, by the rule of `intervals.proportion`.
+    """A weighted mean of indicators with its interval: the exact one at the effective number of points.
 
-    With 8 replicates or more that have weight, t over them; otherwise Wilson's interval at the effective number of
-    points: Kish's, or Korn and Graubard's (1998) where that is smaller because success and weight go together.
+    That number is Kish's, or Korn and Graubard's (1998) where it is smaller because success and weight go together.
     """
-    if mean.points == 0:
-        return intervals.NOTHING
-    spread = _over_replicates([mean])
-    if spread is not None:
-        return _student(mean.value, spread, mean.points, low=0.0)
+    if mean.points == 0 or _alike(mean):
+        return intervals.proportion(_points(mean))
     variance = float(np.sum(mean.influence() ** 2))
-    kish = mean.effective
-    size = kish if variance <= TINY**2 else min(kish, mean.value * (1 - mean.value) / variance)
-    n = max(1, math.floor(size + 1e-9))
-    low, high = intervals.wilson(min(1.0, max(0.0, mean.value)) * n, n)
-    return Estimate(mean.value, low, high, mean.points, f"weighted Wilson, {n} effective of {counted(mean)}")
+    kish, value = mean.effective, min(1.0, max(0.0, mean.value))
+    size = kish if variance <= TINY**2 else min(kish, value * (1 - value) / variance)
+    low, high = intervals.clopper_pearson(value * size, size)
+    return Estimate(mean.value, low, high, mean.points, f"Korn-Graubard, {size:.0f} effective of {counted(mean)}")
 
 
 def bounded_mean(mean: Weighted) -> Estimate:
-    """A weighted mean of numbers in [0, 1] with its interval, by the rule of `intervals.bounded_mean`."""
-    return _bounded([mean], mean.value, low=0.0)
+    """A weighted mean of numbers in [0, 1] with its interval."""
+    if mean.points == 0 or _alike(mean):
+        return intervals.bounded_mean(_points(mean))
+    return _likely(_Tilts(mean.value, mean.influence(), mean.weights / mean.weights.sum()), mean.points, low=0.0)
 
 
 def difference(first: Weighted, second: Weighted) -> Estimate:
     """The difference of two weighted means over the same points in the same order, with its interval and p-value.
 
-    Each mean has its own weights; that the points are the same shows in the variance of the difference of their
-    influences. The values lie in [0, 1].
+    Each mean has its own weights; that the points are the same shows in the difference of their influences. The values
+    lie in [0, 1].
     """
-    return _bounded([first, second], first.value - second.value, low=-1.0)
+    points = min(first.points, second.points)
+    if points == 0:
+        return intervals.NOTHING
+    share, another = first.weights / first.weights.sum(), second.weights / second.weights.sum()
+    if _alike(first) and np.allclose(share, another, rtol=0.0, atol=TINY):
+        one, other = _points(first), _points(second)
+        return intervals.difference(Points(one.values - other.values, one.replicates))
+    influence = first.influence() - second.influence()
+    return _likely(_Tilts(first.value - second.value, influence, (share + another) / 2), points, low=-1.0)
 
 
 def importance(results: Results, rows: pd.DataFrame, target: Target) -> FloatArray:
@@ -159,54 +170,85 @@ def counted(mean: Weighted) -> str:
 
 
 @dataclass(frozen=True)
-class _Spread:
-    error: float
-    freedom: float
-    name: str
+class _Tilts:
+    """A weighted number and the samples in which it would be another: each point's weight times exp(t x).
+
+    Reference: Efron 1981 (exponential tilting); one added point, Chen, Variyath and Abraham 2008.
+    """
+
+    value: float
+    influence: FloatArray
+    shares: FloatArray
+
+    @property
+    def effective(self) -> float:
+        return 1 / float(np.sum(self.shares**2))
+
+    def root(self, other: float, end: float) -> float:
+        """The signed root of the likelihood ratio of another value, without its sign.
+
+        Args:
+            other: The value, between the number and `end`.
+            end: The end of the range on its side, where one effective point is added.
+        """
+        there = self.shares > 0
+        about = self.influence[there] + (self.value - other) * self.shares[there]
+        points = np.append(about, (end - other) / self.effective)
+        side = 1.0 if end > self.value else -1.0
+        return math.sqrt(2 * len(about) * _least(side * points))
+
+    def end(self, end: float) -> float:
+        """The end of the interval on the side of an end of the range."""
+        from scipy.optimize import brentq
+
+        wanted = -float(special.stdtrit(self.effective - 1, (1 - LEVEL) / 2))
+        if self.root(end, end) <= wanted or abs(end - self.value) <= TINY:
+            return end
+        return float(brentq(lambda other: self.root(other, end) - wanted, self.value, end, xtol=1e-10))
 
 
-def _bounded(means: list[Weighted], value: float, *, low: float) -> Estimate:
-    points = min(mean.points for mean in means)
-    if points == 0:
-        return intervals.NOTHING
-    spread = _over_replicates(means) or _over_points(means)
-    if spread is not None:
-        return _student(value, spread, points, low=low)
-    n = math.floor(min(mean.effective for mean in means) + 1e-9)
-    half = intervals.hoeffding(n, width=1 - low)
-    p_value = min(1.0, 2 * math.exp(-n * value**2 / 2)) if low < 0 else None
-    return Estimate(value, max(low, value - half), min(1.0, value + half), points, f"weighted Hoeffding, {n}", p_value)
+def _least(points: FloatArray) -> float:
+    """The likelihood ratio of a sample in which some numbers, whose sum is negative, have the mean 0; per point.
+
+    Minus the least of `log mean exp(t x)` over t > 0, by Newton's method between bounds; 0 where the sum is positive.
+    """
+    scale = math.sqrt(float(np.mean(points**2)))
+    if points.sum() >= -TINY * scale:
+        return 0.0
+    x = points / scale
+    low, high, tilt = 0.0, 1e3, 0.0
+    for _ in range(60):
+        weights = np.exp(tilt * (x - x.max()))
+        mean = float(weights @ x / weights.sum())
+        low, high = (low, tilt) if mean > 0 else (tilt, high)
+        if abs(mean) <= TINY or high - low <= TINY:
+            break
+        newton = tilt - mean / max(float(weights @ (x - mean) ** 2 / weights.sum()), TINY)
+        tilt = newton if low < newton < high else (low + high) / 2
+    return -(tilt * float(x.max()) + math.log(float(np.exp(tilt * (x - x.max())).mean())))
 
 
-def _influence(means: list[Weighted]) -> FloatArray:
-    found = means[0].influence()
-    return found if len(means) == 1 else found - means[1].influence()
+def _alike(mean: Weighted) -> bool:
+    """Whether all points that have weight have the same."""
+    return bool(np.ptp(mean.weights[mean.weights > 0]) <= TINY * mean.weights.max())
 
 
-def _over_replicates(means: list[Weighted]) -> _Spread | None:
-    _, index = np.unique(means[0].replicates, return_inverse=True)
-    present = np.bincount(index, weights=sum((mean.weights for mean in means), np.zeros(len(index)))) > 0
-    count = int(present.sum())
-    sums = np.bincount(index, weights=_influence(means))[present]
-    if count < REPLICATES or np.ptp(sums) <= TINY / count:
-        return None
-    error = math.sqrt(count / (count - 1) * float(np.sum(sums**2)))
-    return _Spread(error, count - 1, f"weighted t over {count} replicates")
+def _points(mean: Weighted) -> Points:
+    """The points that have weight, with the means of their trials."""
+    kept = mean.weights > 0
+    return Points(mean.totals[kept] / mean.weights[kept], mean.replicates[kept])
 
 
-def _over_points(means: list[Weighted]) -> _Spread | None:
-    size = min(mean.effective for mean in means)
-    influence = _influence(means)
-    if size < 2 or np.ptp(influence) <= TINY / len(influence):
-        return None
-    error = math.sqrt(size / (size - 1) * float(np.sum(influence**2)))
-    return _Spread(error, size - 1, f"weighted t over {counted(means[0])}, {size:.0f} effective")
-
-
-def _student(value: float, spread: _Spread, n: int, *, low: float) -> Estimate:
-    half = -float(special.stdtrit(spread.freedom, (1 - LEVEL) / 2)) * spread.error
-    p_value = 2 * float(special.stdtr(spread.freedom, -abs(value) / spread.error)) if low < 0 else None
-    return Estimate(value, max(low, value - half), min(1.0, value + half), n, spread.name, p_value)
+def _likely(tilts: _Tilts, points: int, *, low: float) -> Estimate:
+    size = tilts.effective
+    name = f"weighted likelihood ratio, {size:.0f} effective of {intervals.counted(points)}"
+    if size <= 1 + TINY:
+        return Estimate(tilts.value, low, 1.0, points, name, None if low == 0 else 1.0)
+    p_value = None
+    if low < 0:
+        root = tilts.root(0.0, math.copysign(1.0, -tilts.value)) if abs(tilts.value) > TINY else 0.0
+        p_value = 2 * float(special.stdtr(size - 1, -root))
+    return Estimate(tilts.value, tilts.end(low), tilts.end(1.0), points, name, p_value)
 
 
 def _check_prior(results: Results) -> None:

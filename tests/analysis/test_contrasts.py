@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis import intervals
-from analysis.best_of import pseudo_values
-from analysis.contrasts import Numbers, averaged, best_of, bootstrapped, contrast, quartile_range
-from analysis.outcomes import Points, Sample
+from analysis.contrasts import Numbers, averaged, best, bootstrapped, contrast, quartile_range
+from analysis.outcomes import Sample
 
 
 def numbers(*arms, replicates=None, points=None, undecided=None) -> Numbers:
@@ -63,11 +61,11 @@ def test_a_range_of_two_gives_the_same_t_as_a_range_of_one():
     assert found.p_value(0.3) == pytest.approx(stats.ttest_1samp(first - second, 0.3).pvalue)
 
 
-def test_a_share_is_wilson_s_and_its_p_that_of_the_score_test():
-    # 7 of 10 against .4: z = (.7 - .4) / sqrt(.4 * .6 / 10) = 1.9365
+def test_a_share_is_clopper_and_pearson_s_and_its_p_that_of_the_binomial_test():
     found = averaged(numbers([1.0] * 7 + [0.0] * 3), 0, 1, proportion=True)
-    assert (found.estimate.low, found.estimate.high) == pytest.approx((0.396778, 0.892209), abs=1e-6)
-    assert found.p_value(0.4) == pytest.approx(2 * stats.norm.sf(0.3 / math.sqrt(0.024)))
+    exact = stats.binomtest(7, 10).proportion_ci(method="exact")
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((exact.low, exact.high))
+    assert found.p_value(0.4) == pytest.approx(2 * stats.binom.sf(6, 10, 0.4))
     assert found.p_value(0.7) == 1.0
     assert averaged(numbers([0.0] * 10), 0, 1, proportion=True).p_value(0.0) == 1.0
 
@@ -131,13 +129,6 @@ def drawn(value: np.ndarray) -> np.ndarray:
     return np.arange(1, len(value) + 1)[None]
 
 
-@given(st.lists(st.floats(0, 1), min_size=4, max_size=9), st.integers(1, 4))
-def test_the_best_of_some_is_the_mean_over_all_draws(scores, size):
-    ordered = np.sort(scores)
-    found = best_of(size)(ordered, drawn(ordered))[0]
-    assert found == pytest.approx(np.mean([max(draw) for draw in itertools.combinations(scores, size)]))
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_the_quartile_range_is_that_of_the_inverted_distribution(scores):
     ordered = np.sort(scores)
@@ -152,85 +143,61 @@ def test_resamples_are_counted_as_if_they_were_drawn(scores, data):
     chosen = data.draw(st.lists(st.integers(0, n - 1), min_size=n, max_size=n))
     counts = np.cumsum(np.bincount(chosen, minlength=n))[None]
     resample = np.sort(ordered[chosen])
-    assert best_of(2)(ordered, counts)[0] == pytest.approx(best_of(2)(resample, drawn(resample))[0])
     assert quartile_range(ordered, counts)[0] == pytest.approx(quartile_range(resample, drawn(resample))[0])
 
 
-def test_a_bootstrap_of_the_best_of_one_is_about_the_interval_of_the_mean():
-    rng = np.random.default_rng(3)
-    first, second = rng.random(64), rng.random(64)
-    found = bootstrapped(numbers(first, second), best_of(1), size=1, rng=rng).estimate
-    expected = intervals.difference(Points(first - second, np.zeros(64, dtype=np.int64)))
-    assert found.value == pytest.approx(expected.value)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.015)
+def test_the_best_of_some_is_the_mean_over_all_draws():
+    scores = np.random.default_rng(1).random((2, 9))
+    drawn_ = [np.mean([max(draw) for draw in itertools.combinations(row, 3)]) for row in scores]
+    assert best(numbers(scores[0]), 3).estimate.value == pytest.approx(drawn_[0])
+    assert best(numbers(*scores), 3).estimate.value == pytest.approx(drawn_[0] - drawn_[1])
 
 
-def test_a_bootstrap_is_given_up_to_an_eighth_of_the_points_and_where_there_is_variance():
-    rng = np.random.default_rng(0)
-    scores = rng.random(31)
-    assert math.isnan(bootstrapped(numbers(scores), best_of(4), size=4, rng=rng).estimate.low)
-    assert math.isnan(bootstrapped(numbers(np.full(40, 0.5)), best_of(2), size=2, rng=rng).estimate.low)
-    assert bootstrapped(numbers(scores), best_of(32), size=32, rng=rng).estimate == intervals.NOTHING
-    assert not math.isnan(bootstrapped(numbers(scores), best_of(3), size=3, rng=rng).estimate.low)
+def test_the_best_of_one_is_the_mean():
+    first, second = np.random.default_rng(3).random((2, 64))
+    found = best(numbers(first, second), 1).estimate
+    assert found == averaged(numbers(first, second), 0, 1, proportion=False).estimate
 
 
-def test_the_bootstrap_covers_and_its_p_agrees_with_its_interval():
-    rng = np.random.default_rng(11)
-    truth = 0.0  # both methods have the same law
-    hits, agree, simulations = 0, 0, 150
-    for _ in range(simulations):
-        shared = rng.normal(size=64)
-        scores = [1 / (1 + np.exp(-(shared + rng.normal(size=64)))) for _ in range(2)]
-        found = bootstrapped(numbers(*scores), best_of(4), size=4, rng=rng)
-        inside = found.estimate.low <= truth <= found.estimate.high
-        hits += inside
-        agree += inside == (found.p_value(truth) >= 0.05)
-    # 150 at .95: a binomial interval of .99 down from a nominal .93 at this size is 129 of 150
-    assert hits >= 129
-    assert agree >= 0.97 * simulations
+@pytest.mark.parametrize(("arms", "points", "given_"), [(1, 32, True), (1, 31, False), (2, 64, True), (2, 63, False)])
+def test_the_best_of_some_takes_points_enough_for_each_of_them(arms, points, given_):
+    found = best(numbers(*np.random.default_rng(0).random((arms, points))), 4)
+    assert math.isnan(found.estimate.low) != given_
+    assert given_ or found.estimate.method == f"no interval below {32 * arms} points"
+    assert given_ or found.p_value(0.0) == 1.0
 
 
-def widened(values, size, rng):
-    pseudo = partial(pseudo_values, size=size)
-    return bootstrapped(numbers(values), best_of(size), size=size, rng=rng, pseudo_values=pseudo)
-
-
-def test_the_best_of_some_has_the_farther_ends_of_bootstrap_and_jackknife():
-    scores = np.random.default_rng(4).beta(0.5, 1.5, size=64)
-    alone = bootstrapped(numbers(scores), best_of(4), size=4, rng=np.random.default_rng(5))
-    both = widened(scores, 4, np.random.default_rng(5))
-    low, high = stats.ttest_1samp(pseudo_values(scores, 4), 0.0).confidence_interval()
-    expected = min(alone.estimate.low, low), max(alone.estimate.high, high)
-    assert (both.estimate.low, both.estimate.high) == pytest.approx(expected)
-    for value in (alone.estimate.low, alone.estimate.high, low, high, 0.0):
-        jackknife = stats.ttest_1samp(pseudo_values(scores, 4), value).pvalue
-        assert both.p_value(value) == pytest.approx(max(alone.p_value(value), jackknife))
+def test_without_points_or_variance_the_best_has_no_interval():
+    assert best(numbers(np.ones(3)), 4).estimate == intervals.NOTHING
+    assert best(numbers(np.full(40, 0.5)), 2).estimate.method == "no variance"
 
 
 @pytest.mark.parametrize("off", [9, 10])
 def test_the_best_of_scores_that_are_nearly_all_zero_has_an_interval_from_ten_others_on(off):
     scores = np.r_[np.linspace(0.3, 1.0, off), np.zeros(64 - off)]
-    found = widened(scores, 4, np.random.default_rng(6))
+    found = best(numbers(scores), 4)
     assert math.isnan(found.estimate.low) == (off < 10)
     assert off == 10 or found.estimate.method == "no interval: fewer than 10 of 64 points differ from the most common"
-    assert off == 10 or found.p_value(0.0) == 1.0
 
 
-@pytest.mark.parametrize(("zeros", "size", "points"), [(0.85, 4, 32), (0.85, 8, 64), (0.7, 8, 64)])
-def test_no_end_of_the_best_of_mostly_zero_scores_is_wrong_much_more_often_than_promised(zeros, size, points):
-    """The bootstrap alone errs in .05 to .08. The best of k is 0, or .3 + .7 times the largest of J ~ B(k, 1 - zeros).
+def test_the_bootstrap_covers_and_its_p_agrees_with_its_interval():
+    rng = np.random.default_rng(11)
+    hits, agree, simulations = 0, 0, 150
+    for _ in range(simulations):
+        shared = rng.normal(size=64)
+        scores = [1 / (1 + np.exp(-(shared + rng.normal(size=64)))) for _ in range(2)]
+        found = bootstrapped(numbers(*scores), quartile_range, rng=rng)
+        inside = found.estimate.low <= 0.0 <= found.estimate.high  # both methods have the same law
+        hits += inside
+        agree += inside == (found.p_value(0.0) >= 0.05)
+    # 150 at .95: the binomial interval of .9999 begins at 131
+    assert hits >= 131
+    assert agree >= 0.97 * simulations
 
-    Its mean is the sum over j > 0 of P(J = j) (.3 + .7 j / (j + 1)).
-    """
-    rng = np.random.default_rng(13)
-    j = np.arange(1, size + 1)
-    truth = float(stats.binom.pmf(j, size, 1 - zeros) @ (0.3 + 0.7 * j / (j + 1)))
-    above = below = 0
-    for _ in range(250):
-        scores = np.where(rng.random(points) < zeros, 0.0, rng.uniform(0.3, 1.0, points))
-        found = widened(scores, size, rng).estimate
-        above, below = above + (found.high < truth), below + (found.low > truth)
-    assert max(above, below) <= 20  # .04 of 250 is 10, and more than 20 come up once in a thousand
+
+def test_without_points_there_is_nothing_to_resample():
+    nothing = bootstrapped(numbers(np.empty(0)), quartile_range, rng=np.random.default_rng(0))
+    assert nothing.estimate == intervals.NOTHING
 
 
 def test_what_is_undecided_can_be_filled_from_both_sides():

@@ -342,3 +342,45 @@ def test_no_end_of_a_mean_that_is_mostly_zero_is_either(zeros):
         found = [rule(points(row)) for row in scores]
         assert np.mean([one.high < truth for one in found]) < MOST
         assert np.mean([one.low > truth for one in found]) < MOST
+
+
+# ---- the exact interval, which decides where one proportion is held against a constant
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 20), (3, 20), (19, 20), (64, 64)])
+def test_the_exact_interval_is_scipy_s(successes, n):
+    exact = stats.binomtest(successes, n).proportion_ci(method="exact")
+    assert intervals.clopper_pearson(successes, n) == pytest.approx((exact.low, exact.high))
+
+
+def test_of_no_successes_the_exact_interval_ends_where_none_come_up_in_one_of_forty():
+    # (1 - p)^10 = .025
+    assert intervals.clopper_pearson(0, 10) == pytest.approx((0.0, 1 - 0.025**0.1))
+
+
+def test_the_exact_p_is_five_percent_where_the_interval_ends():
+    for successes in (0.5, 3, 7.25):
+        for end in intervals.clopper_pearson(successes, 20):
+            assert intervals.exact_p(successes, 20, end) == pytest.approx(0.05)
+        assert intervals.exact_p(successes, 20, successes / 20) == 1.0
+    assert intervals.exact_p(0, 20, 0.0) == 1.0
+    assert intervals.exact_p(2, 20, 0.0) == 0.0
+
+
+def test_the_exact_interval_needs_counts_that_can_be():
+    with pytest.raises(ValueError, match="clopper_pearson needs"):
+        intervals.clopper_pearson(3, 2)
+
+
+@pytest.mark.parametrize("n", [20, 64])
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("alike", [0.1, 0.99])
+def test_no_end_of_an_exact_interval_errs_more_often_than_promised(n, seeds, alike):
+    """Points of several seeds that agree little or nearly always: 6000 samples of each rate, .0268 at most."""
+    rng, studies = np.random.default_rng(12), 1500
+    for truth in (0.05, 0.2, 0.5):
+        rates = rng.beta(truth * (1 - alike) / alike, (1 - truth) * (1 - alike) / alike, size=(studies, n))
+        found = [intervals.exact_proportion(points(row / seeds)) for row in rng.binomial(seeds, rates)]
+        most = stats.binom.ppf(1 - 1e-5, studies, 0.025)
+        assert sum(one.high < truth for one in found) <= most
+        assert sum(one.low > truth for one in found) <= most
