@@ -8,13 +8,14 @@ from functools import cached_property
 
 import pandas as pd
 
-from analysis import frames, questions
+from analysis import frames, performance_score, planes, questions, stochastic_order
 from analysis.answers import Answer
 from analysis.budgets import BudgetCurve
 from analysis.claims import Verdict
 from analysis.comparisons import Comparison
 from analysis.dominance import Dominance, ProfileDifference
 from analysis.intervals import Estimate
+from analysis.performance_score import Performance
 from analysis.profiles import Profile
 from analysis.questions import Draws
 from analysis.ranges import BoxDifference
@@ -125,6 +126,31 @@ class Runs:
         """The difference of two profiles at every threshold: whether one method is ahead at all of them."""
         return questions.difference(*self._one(task, run), first, second, rng=rng)
 
+    def stochastic_order(
+        self, first: str, second: str, *, task: str | None = None, run: str | None = None, rng: Draws = None
+    ) -> Answer[Estimate]:
+        """Almost stochastic order: how much of the distance between two methods' scores goes against the first."""
+        return stochastic_order.asked(*self._one(task, run), first, second, rng=rng)
+
+    def performance_score(
+        self,
+        *methods: str,
+        run: str | None = None,
+        tries: int = performance_score.TRIES,
+        r_max: float = performance_score.R_MAX,
+        unit: str | None = None,
+    ) -> Answer[Performance]:
+        """How near each method comes to the fastest one in steps to the threshold, over all tasks of a run.
+
+        Args:
+            methods: Names of methods to show, all without any; the fastest is sought among all of them.
+            run: Name of a run.
+            tries: Configurations that a search tries, at least 1.
+            r_max: Ratio to the fastest from which on a task scores nothing, above 1.
+            unit: "generator_steps", "discriminator_steps" or "updates"; None for what budgets are counted in.
+        """
+        return performance_score.asked(self._run(run), methods, tries=tries, r_max=r_max, unit=unit)
+
     def parts(
         self, first: str, second: str, *, task: str | None = None, run: str | None = None
     ) -> Answer[BoxDifference]:
@@ -151,6 +177,22 @@ class Runs:
     ) -> Answer[object]:
         """Which hyperparameters decide, of the score ("utility"), the metric ("log_metric") or "success"."""
         return questions.importance(*self._one(task, run), methods, value=value, rng=rng)
+
+    def map(
+        self,
+        x: str,
+        y: str,
+        *methods: str,
+        task: str | None = None,
+        run: str | None = None,
+        event: str = "success",
+    ) -> Answer[object]:
+        """Success over two hyperparameters, by the sweep file's words, in cells; or "failure" as the event."""
+        return planes.over_two(*self._one(task, run), x, y, methods, event=event)
+
+    def tunability(self, *methods: str, run: str | None = None, rng: Draws = None) -> Answer[object]:
+        """What is lost on each task by tuning a method once for all tasks of a run instead of for each."""
+        return planes.transfer(self._run(run), methods, rng=rng)
 
     def learning(self, *methods: str, task: str | None = None, run: str | None = None) -> Answer[object]:
         """The success fraction as it was at earlier budgets."""

@@ -54,7 +54,7 @@ def evaluate(
         parameters = vmap(lambda flat: split(flat, game.generator.shapes))(theta)
     else:
         choices = uniform(keys, role=Role.MIXTURE, steps=now, updates=1, count=count)[:, 0, 0].to(theta.dtype)
-        networks, weights = vmap(components)(theta)
+        networks, weights = vmap(lambda flat: components(flat, game.components))(theta)
         member = vmap(mixture_choice)(weights, choices)
         pairs = zip(networks, known, strict=True)
         each = torch.stack([_samples(game, fixed, network, latent, label, statistics) for network, statistics in pairs])

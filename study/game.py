@@ -26,7 +26,7 @@ from study.networks.base import Network, split
 from study.optimisers import Update
 from study.penalties import POINTS, penalty_value
 from study.tasks.base import Task
-from study.techniques import FEATURE_MATCHING, MIXTURE
+from study.techniques import FEATURE_MATCHING
 from study.trial import Architecture
 
 
@@ -81,7 +81,7 @@ class Game:
     @property
     def components(self) -> int:
         """Generators, and discriminators, of the game."""
-        return MIXTURE if self.method.has("mix") else 1
+        return self.method.components
 
     @property
     def at_once(self) -> bool:
@@ -270,19 +270,19 @@ def _mixed(
     """The loss of a pair of networks, or its mean over a mixture of pairs and the player's entropy term."""
     if game.components == 1:
         return against(theta, phi, trial.get("power"))
-    generators, w = components(theta)
-    discriminators, v = components(phi)
-    powers = trial["power"].chunk(MIXTURE) if "power" in trial else (None,) * MIXTURE
-    total = trial["mix_entropy"] * mixture_entropy(own[-MIXTURE:])
+    generators, w = components(theta, game.components)
+    discriminators, v = components(phi, game.components)
+    powers = trial["power"].chunk(game.components) if "power" in trial else (None,) * game.components
+    total = trial["mix_entropy"] * mixture_entropy(own[-game.components :])
     for i, generator in enumerate(generators):
         for j, discriminator in enumerate(discriminators):
             total = total + w[i] * v[j] * against(generator, discriminator, powers[j])
     return total
 
 
-def components(flat: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The parameters (p,) of each network of a mixture, and their weights (MIXTURE,)."""
-    return flat[:-MIXTURE].chunk(MIXTURE), mixture_weights(flat[-MIXTURE:])
+def components(flat: Tensor, count: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The parameters (p,) of each network of a mixture of so many, and their weights (count,)."""
+    return flat[:-count].chunk(count), mixture_weights(flat[-count:])
 
 
 def _history(game: Game, trial: Mapping[str, Tensor], name: str, own: Tensor) -> Tensor | float:

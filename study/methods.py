@@ -11,7 +11,7 @@ from study import user_files
 from study.errors import UserError, unknown
 from study.losses import LOSSES, Loss
 from study.penalties import PENALTIES, Penalty
-from study.techniques import FEATURE_MATCHING, TECHNIQUES
+from study.techniques import FEATURE_MATCHING, MIXTURES, TECHNIQUES
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,16 @@ class Method:
             if penalty.noise_scale is not None:
                 found["noise_scale"] = penalty.noise_scale
         return found
+
+    @property
+    def mixture(self) -> str | None:
+        """The technique that mixes several networks of each player, if there is one."""
+        return next((name for name in MIXTURES if self.has(name)), None)
+
+    @property
+    def components(self) -> int:
+        """Generators, and discriminators, that play."""
+        return MIXTURES[self.mixture] if self.mixture else 1
 
     def has(self, *techniques: str) -> bool:
         """True if the method contains any of these techniques."""
@@ -193,6 +203,7 @@ RULES: tuple[Callable[[Method], str | None], ...] = (
     _one_logit,
     _matching_alone,
     _one_of(*FEATURE_MATCHING, because="each replaces the generator's loss"),
+    _one_of(*MIXTURES, because="each says how many networks are mixed"),
     _one_of("ema", "average", because="each decides which generator is measured"),
     _one_of("simultaneous", "extragradient", because="an extragradient moves both players at once anyway"),
     _one_of("extragradient", "optimistic", because="each has its own way to look ahead"),

@@ -30,10 +30,11 @@ def _of_task(task: Task, method: Method, architecture: Architecture) -> str | No
         return f"{task.name} is for {', '.join(task.losses)}"
     if method.loss_entry.value and not (task.losses and method.loss in task.losses):
         return f"{method.loss} is for games without data, and {task.name} has data: write wgan with a penalty instead"
-    if method.has("mix") and (task.looks_at_critic or not task.evaluation_samples):
-        return "the task measures one network's parameters or outputs, and mix has several"
-    if architecture and not task.evaluation_samples:
-        return f"the task measures its own networks' parameters: {architecture[0][0]} cannot be changed"
+    if method.mixture and (task.looks_at_critic or not task.evaluation_samples):
+        return f"the task measures one network's parameters or outputs, and {method.mixture} has several"
+    measured = [name for name, _ in architecture if task.looks_at_critic or not name.endswith("_d")]
+    if measured and not task.evaluation_samples:
+        return f"the task measures its own networks' parameters: {measured[0]} cannot be changed"
     if method.has("cond") and (task.label is None or task.over_time):
         return f"cond needs classes, {'the same throughout' if task.label else 'and the task has none'}"
     return None

@@ -29,7 +29,6 @@ from study.methods import Method
 from study.networks.base import Network, flatten, split
 from study.optimisers import State
 from study.record import grad, grad_and_value, record
-from study.techniques import MIXTURE
 from study.trim import trim
 
 Tensors = dict[str, Tensor]
@@ -73,8 +72,9 @@ def slope(
 def _clipped(game: Game, network: Network, gradient: Tensor, bound: Tensor) -> Tensor:
     if game.components == 1:
         return _of_one(gradient, network, bound)
-    networks = [_of_one(part, network, bound) for part in gradient[:-MIXTURE].chunk(MIXTURE)]
-    return torch.cat([*networks, clip_gradients({"weights": gradient[-MIXTURE:]}, bound)["weights"]])
+    count = game.components
+    networks = [_of_one(part, network, bound) for part in gradient[:-count].chunk(count)]
+    return torch.cat([*networks, clip_gradients({"weights": gradient[-count:]}, bound)["weights"]])
 
 
 def _of_one(gradient: Tensor, network: Network, bound: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def generator_update(game: Game, trial: Mapping[str, Tensor], at: tuple[Tensor, 
 
 def statistics(game: Game, trial: Mapping[str, Tensor], theta: Tensor) -> Tensor:
     """Batch means and variances (s,) of the batch normalisations of a generator (p,), on the update's own latents."""
-    generators = (theta,) if game.components == 1 else components(theta)[0]
+    generators = (theta,) if game.components == 1 else components(theta, game.components)[0]
     batch = batch_of(trial, "g")
     shown = generator_input(game, batch.latent, batch.label)
     found = [game.generator.statistics(generator_parameters(game, trial, flat), shown) for flat in generators]
@@ -179,10 +179,11 @@ def constrain(method: Method, phi: Tensor, trial: Mapping[str, Tensor]) -> Tenso
     """Apply the method's constraint to a discriminator's parameters (p,)."""
     if not method.has("clip"):
         return phi
-    if not method.has("mix"):
+    count = method.components
+    if count == 1:
         return torch.maximum(torch.minimum(phi, trial["clip"]), -trial["clip"])
-    networks = phi[:-MIXTURE]  # not the mixture's weights
-    return torch.cat([torch.maximum(torch.minimum(networks, trial["clip"]), -trial["clip"]), phi[-MIXTURE:]])
+    networks = phi[:-count]  # not the mixture's weights
+    return torch.cat([torch.maximum(torch.minimum(networks, trial["clip"]), -trial["clip"]), phi[-count:]])
 
 
 def iterated(game: Game, trial: Mapping[str, Tensor]) -> Tensors:
@@ -190,7 +191,7 @@ def iterated(game: Game, trial: Mapping[str, Tensor]) -> Tensors:
     if not game.method.has("sn"):
         return {}
     phi, shapes = trial["phi"], game.discriminator.shapes
-    networks = phi.chunk(1) if game.components == 1 else components(phi)[0]
+    networks = phi.chunk(1) if game.components == 1 else components(phi, game.components)[0]
     pieces = zip(networks, trial["power"].chunk(game.components), strict=True)
     after = [flatten(power_iterate(split(p, shapes), split(u, power_shapes(shapes)))) for p, u in pieces]
     return {"power": torch.cat(after)}

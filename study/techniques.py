@@ -35,6 +35,25 @@ FEATURE_MATCHING: dict[str, tuple[int, Literal["squared", "absolute"]]] = {
 MIXTURE = 5
 """Generators and discriminators of a mixture; the MIX+GAN authors' code."""
 
+MIXTURES = {"mix": MIXTURE, "mix3": 3}
+"""Techniques that mix networks: how many of each player's."""
+
+
+def _mixture(count: int) -> Technique:
+    return Technique(
+        hyperparameters={"mix_entropy": 0.1},
+        formula=f"{count} generators, {count} discriminators: sum_ij w_i v_j L(D_j, G_i) for both players, each "
+        f"plus mix_entropy (-1/{count}) sum log of its own weights",
+        source="Arora et al. 2017 (MIX+GAN), in the form of the authors' code",
+        pitfalls="the weights are trained parameters with a gradient of their own; samples come from generator i "
+        "with "
+        "probability w_i; the authors' threshold on the discriminator's loss is left out; with fm or mmd, "
+        "which are not linear in the samples' law, every generator matches all of the data; history and ema act "
+        "on the "
+        "weights' logits too",
+    )
+
+
 TECHNIQUES: dict[str, Technique] = {
     "clip": Technique(
         hyperparameters={"clip": 0.01},
@@ -115,18 +134,8 @@ TECHNIQUES: dict[str, Technique] = {
         source="Salimans et al. 2016, section 3.1; the layer is ours",
         pitfalls="replaces the generator's loss, whatever the discriminator's; h is without minibatch's similarities",
     ),
-    "mix": Technique(
-        hyperparameters={"mix_entropy": 0.1},
-        formula=f"{MIXTURE} generators, {MIXTURE} discriminators: sum_ij w_i v_j L(D_j, G_i) for both players, each "
-        f"plus mix_entropy (-1/{MIXTURE}) sum log of its own weights",
-        source="Arora et al. 2017 (MIX+GAN), in the form of the authors' code",
-        pitfalls="the weights are trained parameters with a gradient of their own; samples come from generator i "
-        "with "
-        "probability w_i; the authors' threshold on the discriminator's loss is left out; with fm or mmd, "
-        "which are not linear in the samples' law, every generator matches all of the data; history and ema act "
-        "on the "
-        "weights' logits too",
-    ),
+    "mix": _mixture(MIXTURES["mix"]),
+    "mix3": _mixture(MIXTURES["mix3"]),
     "consensus": Technique(
         hyperparameters={"consensus_weight": 1.0},
         formula="both players' losses gain consensus_weight / 2 |v|^2, v = (grad_G L_G, grad_D L_D)",

@@ -16,6 +16,7 @@ from study.tasks.digits import digits
 from study.tasks.digits_critic import digits_critic
 from study.tasks.digits_ssl import digits_ssl
 from study.tasks.dirac import dirac
+from study.tasks.finite import finite
 from study.tasks.flipped import flipped
 from study.tasks.frozen import frozen
 from study.tasks.games import bilinear, heusel, salimans
@@ -52,6 +53,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "bilinear": bilinear,
     "salimans": salimans,
     "heusel": heusel,
+    "finite": finite,
 }
 """Task name to a function that makes it; what the function takes by name are the task's options."""
 FILES: dict[str, Callable[..., Task]] = {

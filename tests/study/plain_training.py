@@ -16,7 +16,7 @@ from study.prng import Role, key_words, normal, uniform
 from study.tasks.table import get_task
 
 OUTPUT = {"ring8": lambda x: x, "manifold-d2": lambda x: x, "digits": torch.tanh}
-MIXTURE = 5
+MEMBERS = {"mix": 5, "mix3": 3}
 TECHNIQUES = {
     "clip",
     "cond",
@@ -31,6 +31,7 @@ TECHNIQUES = {
     "fm-l1",
     "fm-first",
     "mix",
+    "mix3",
     "consensus",
     "simultaneous",
     "extragradient",
@@ -297,6 +298,10 @@ class Plain:
     def has(self, *names):
         return not self.techniques.isdisjoint(names)
 
+    @property
+    def members(self):
+        return next((count for name, count in MEMBERS.items() if self.has(name)), 1)
+
     # random numbers
 
     def starts(self):
@@ -307,7 +312,7 @@ class Plain:
             self.task.discriminator.rebuild(outputs=outputs, minibatch=self.has("minibatch")),
             generator.rebuild(labels=self.task.classes) if self.has("cond") else generator,
         )
-        members = MIXTURE if self.has("mix") else 1
+        members = self.members
         players = []
         roles = (Role.DISCRIMINATOR_START, Role.GENERATOR_START)
         for network, role, lr in zip(networks, roles, (self.h.lr_d, self.h.lr_g), strict=True):
@@ -441,8 +446,8 @@ class Plain:
         for i, generator in enumerate(self.g.networks):
             for j in range(len(self.d.networks)):
                 total = total + self.g.shares[i] * self.d.shares[j] * against(batch, generator, j)
-        if self.has("mix"):
-            total = total - self.h.mix_entropy * player.shares.log().sum() / MIXTURE
+        if self.members > 1:
+            total = total - self.h.mix_entropy * player.shares.log().sum() / self.members
         if self.has("history"):
             own = torch.cat([variable.reshape(-1) for variable in player.variables])
             total = total + self.h.history_weight * (own - player.mean).pow(2).sum()

@@ -20,7 +20,10 @@ from study.tasks.table import get_task
         ("digits", "ns", (("norm_g", "instance"),), "instance normalisation needs maps"),
         ("ring8", "ns", (("network", "dcgan"),), "it needs images of (channels, s, s), s a power of two from 8"),
         ("ring8", "ns", (("network", "mlp"), ("depth_g", 4), ("activation_d", "softplus")), None),
-        ("manifold-d2", "ns", (("width_d", 32),), "the task measures its own networks' parameters: width_d cannot"),
+        ("manifold-d2", "ns", (("width_g", 32),), "the task measures its own networks' parameters: width_g cannot"),
+        ("manifold-d2", "ns", (("network", "mlp"),), "the task measures its own networks' parameters: network cannot"),
+        ("manifold-d2", "ns", (("depth_d", 3), ("width_d", 32)), None),  # of which nothing is measured
+        ("finite", "ns", (("width_d", 32),), "the task measures its own networks' parameters: width_d cannot"),
         ("manifold-d2", "ns+cond", (), "cond needs classes, and the task has none"),
         ("ring8-sequential", "ns+cond", (), "cond needs classes, the same throughout"),
         ("digits", "ns+cond", (("network", "dcgan"),), None),

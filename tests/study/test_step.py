@@ -48,6 +48,8 @@ COMBINATIONS = {
     "ns+history+extragradient": ("sgd", 2),
     "ns+clip+gradclip+mix": ("adam", 1),
     "rpgan+history+mix+average": ("sgd", 1),
+    "ns+clip+gradclip+mix3": ("adam", 1),
+    "hinge+sn+mix3": ("sgd", 2),
     "rpgan+noise+consensus+optimistic": ("sgd", 2),
     "ns+sn+consensus": ("rmsprop", 1),
     "wgan+sn+minibatch+fm-first": ("sgd", 2),
@@ -88,7 +90,7 @@ SPACE = {
 def length_of(method, n_critic):
     """Steps of a comparison: a mixture costs MIXTURE^2 plain games a step, consensus a second derivative."""
     techniques = parse_method(method).techniques
-    return 4 // n_critic if "mix" in techniques else 10 if "consensus" in techniques else 50 // n_critic
+    return 4 // n_critic if {"mix", "mix3"} & {*techniques} else 10 if "consensus" in techniques else 50 // n_critic
 
 
 def compare(pack):
@@ -287,7 +289,7 @@ def test_a_mixture_of_equals_is_measured_as_one_of_them():
     mixed, plain = game_of("ring8", "ns+mix"), game_of("ring8", "ns")
     theta = torch.randn(2, plain.generator.size, generator=torch.Generator().manual_seed(1))
     copies = torch.cat([theta.repeat(1, MIXTURE), torch.randn(2, MIXTURE)], 1)
-    networks, _ = components(copies[0])
+    networks, _ = components(copies[0], MIXTURE)
     assert all(torch.equal(network, theta[0]) for network in networks)
     found, expected = measured(mixed, {"theta": copies}), measured(plain, {"theta": theta})
     for name, value in found.items():
