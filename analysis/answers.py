@@ -29,7 +29,8 @@ class Look:
 
     Attributes:
         kind: "dots": a dot and its interval per row; "lines": a line and its band per series; "steps": the same with
-            right-continuous steps, as a distribution function has.
+            right-continuous steps, as a distribution function has; "cells": a grid per series, whose places are the
+            columns `x_bin` and `y_bin`, named by `x_label` and `y_label` along `x` and `y`.
         value: Column of the number.
         low: Column of its interval's lower end; None without one.
         high: Column of the upper end.
@@ -42,7 +43,7 @@ class Look:
         chance: Column of what chance reaches, marked in the row; None without one.
     """
 
-    kind: Literal["dots", "lines", "steps"]
+    kind: Literal["dots", "lines", "steps", "cells"]
     value: str
     low: str | None
     high: str | None

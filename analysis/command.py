@@ -24,19 +24,25 @@ app.add_typer(imports, name="import")
 
 
 @app.command()
-def report(run_directory: RunDir, json_: Json = False) -> None:
-    """Write tables, figures and report.html into a run directory, from its Parquet alone."""
+def report(
+    run_directory: RunDir,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to.", show_default="RUN")] = None,
+    json_: Json = False,
+) -> None:
+    """Write tables, figures and report.html into a run directory, or elsewhere, from its Parquet alone."""
+    from analysis.origin import origin
     from analysis.report import write_report
     from analysis.runs import load_results
     from study.store import RunDirectory
 
     directory = RunDirectory(run_directory)
-    if not directory.local:
-        raise UserError(f"{directory} is not on a local disk: copy the run directory here to report on it")
+    if out is None and not directory.local:
+        raise UserError(f"{directory} is not on a local disk: say with --out where the report goes")
+    results, folder = load_results(directory), out or Path(directory.root)
     try:
-        paths = write_report(load_results(directory), Path(directory.root), processes=min(2, os.cpu_count() or 1))
+        paths = write_report(results, folder, processes=min(2, os.cpu_count() or 1), origin=origin(directory))
     except OSError as error:
-        raise UserError(f"cannot write the report into {directory}: {error.strerror or error}") from None
+        raise UserError(f"cannot write the report into {folder}: {error.strerror or error}") from None
     figures = [path for path in paths.figures if path.suffix == ".png"]
     if json_:
         written = {"html": paths.html, "summary": paths.summary, "comparisons": paths.comparisons}
@@ -122,12 +128,52 @@ def export_markdown(run_directory: RunDir, table: TableName = "summary", out: Ou
     _export(run_directory, "markdown", table, out)
 
 
+@exports.command("optuna")
+def export_optuna(
+    run_directory: RunDir,
+    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="sqlite:///x.db, or a journal file.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace studies of these names that differ.")] = False,
+    json_: Json = False,
+) -> None:
+    """Optuna studies, one per task and method, with failed trials and the prior; optuna-dashboard opens them."""
+    from analysis.optuna_export import as_json, export_studies, sentences
+    from analysis.runs import load_results
+    from study.store import RunDirectory
+
+    results = load_results(RunDirectory(run_directory))
+    found = export_studies(results, storage, overwrite=overwrite)
+    for sentence in sentences(results, found):
+        say(sentence)
+    if json_:
+        show_json(as_json(found))
+        return
+    for entry in found:
+        print(entry.study)
+
+
 def _export(run_directory: str, form: str, table: str, out: Path | None) -> None:
     from analysis.export import export
     from analysis.runs import load_results
     from study.store import RunDirectory
 
     deliver(export(load_results(RunDirectory(run_directory)), form, table).encode(), out)
+
+
+@app.command()
+def failures(run_directory: RunDir, json_: Json = False) -> None:
+    """Group what diverged, ran out of memory or was lost by cause, with examples and the command that re-runs one."""
+    from analysis.failures import failures as failures_of
+    from analysis.failures import lines_of
+    from study.store import RunDirectory
+
+    found = failures_of(RunDirectory(run_directory))
+    if json_:
+        show_json(found)
+        return
+    for line in lines_of(found):
+        print(line)
+    if not found["groups"]:
+        say(f"nothing diverged, ran out of memory or was lost in {run_directory}")
 
 
 @app.command()

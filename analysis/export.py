@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from analysis import frames, intervals, words
 from analysis.answers import setting
 from analysis.comparisons import compare_all, table
+from analysis.findings import prior_of
 from analysis.intervals import Estimate
 from analysis.questions import claimed
 from analysis.results import Results
@@ -92,9 +93,9 @@ def summary_paper(results: Results) -> Paper:
     undecided = any(_number(row, "success_best") > _number(row, "success_worst") for row in found)
     head = ("Task", "Method", "Points", "Success", "Log-AUC", "Failed", "Median")
     caption = (
-        "Robustness of each method: the fraction of the prior that succeeds, the area under the robustness profile "
-        "over the logarithm of the metric, the share of trials that failed (they count as the worst outcome), and the "
-        "median of the metric, with 95 % intervals in brackets"
+        f"Robustness of each method: the fraction of the {_population(results)} that succeeds, the area under the "
+        "robustness profile over the logarithm of the metric, the share of trials that failed (they count as the worst "
+        f"outcome), and the median of the metric{_brackets(results)}"
     )
     return Paper(
         f"{results.name}-summary",
@@ -120,11 +121,12 @@ def _summary_cells(row: Row, *, undecided: bool) -> tuple[str, ...]:
 def comparisons_paper(results: Results) -> Paper:
     """Paired differences: a row per task and pair of methods, confirmatory pairs first."""
     found = table(compare_all(results)).to_dict("records")
-    caption = (
-        "Paired differences between methods on shared configurations, first minus second, with 95 % intervals in "
-        "brackets. Pairs that were declared before the sweep have Holm's p and a verdict; all others are exploratory "
-        "and have an unadjusted p"
+    judged = (
+        ". Pairs that were declared before the sweep have Holm's p and a verdict; all others are exploratory and have "
+        "an unadjusted p"
     )
+    caption = "Paired differences between methods on shared configurations, first minus second"
+    caption += _brackets(results) + ("" if results.adaptive else judged)
     methods = [str(row[f"{name}_difference_method"]) for row in found for name in ("log_auc", "success")]
     return Paper(
         f"{results.name}-comparisons",
@@ -149,24 +151,45 @@ def claims_paper(results: Results) -> Paper:
     """The verdicts on what the sweep stated: a row per claim."""
     found = claimed(results).frame().to_dict("records")
     caption = (
-        "Verdicts on the claims that the sweep stated, each with the number that decided and its 95 % interval in "
-        "brackets, and with p adjusted over the claims of a family that were stated before the run"
+        "Verdicts on the claims that the sweep stated, each with all numbers that it was checked by"
+        f"{_brackets(results)}; a star marks the one that decided"
     )
+    if results.adaptive is None:
+        caption += ", and p is adjusted over the claims of a family that were stated before the run"
     return Paper(
         f"{results.name}-claims",
         _caption(results, caption, [str(row["interval"]) for row in found]),
-        ("Claim", "Stated", "Verdict", "Task", "Number", "p"),
+        ("Claim", "Stated", "Verdict", "Task", "What", "Number", "p"),
         tuple(_claim_cells(row) for row in found),
     )
 
 
 def _claim_cells(row: Row) -> tuple[str, ...]:
-    ends = [words.number(_number(row, name)) for name in ("value", "low", "high")]
+    """A number of a claim; verdict and p stand beside the one that decided."""
     p_adjusted = math.nan if row["p_adjusted"] is None else _number(row, "p_adjusted")
-    said = "" if math.isnan(p_adjusted) else _p_value(p_adjusted)
+    decides = bool(row["decides"]) or not row["task"]
     verdict = row["stated"] if row["verdict"] is None else row["verdict"]
-    number = f"{ends[0]} [{ends[1]}, {ends[2]}]" if row["task"] else words.NONE
-    return str(row["claim"]), str(row["stated"]), str(verdict), str(row["task"] or ""), number, said
+    said = "" if math.isnan(p_adjusted) or not decides else _p_value(p_adjusted)
+    star = "*" if decides and row["task"] else ""
+    return (
+        *(str(row["claim"]), str(row["stated"]), str(verdict) if decides else "", str(row["task"] or "")),
+        *(f"{row['number'] or ''}{star}", _claimed_number(row), said),
+    )
+
+
+def _claimed_number(row: Row) -> str:
+    value, low, high = (_number(row, name) for name in ("value", "low", "high"))
+    if not row["task"] or value != value:
+        return words.NONE
+    return words.number(value) + (f" [{words.number(low)}, {words.number(high)}]" if low == low else "")
+
+
+def _brackets(results: Results) -> str:
+    return ", without intervals" if results.adaptive else ", with 95 % intervals in brackets"
+
+
+def _population(results: Results) -> str:
+    return "trials" if results.adaptive else "prior"
 
 
 def _p_value(value: float | None) -> str:
@@ -206,7 +229,8 @@ def _caption(results: Results, what: str, methods: list[str]) -> str:
         for fact in [results.facts(task)]
     )
     sentences = [what, f"Intervals: {named}" if named else "", *(fact[0].upper() + fact[1:] for fact in facts)]
-    return " ".join([*(f"{sentence}." for sentence in sentences if sentence), setting(results, results.tasks)])
+    stated = replace(results, prior=prior_of(results, results.tasks))
+    return " ".join([*(f"{sentence}." for sentence in sentences if sentence), setting(stated, results.tasks)])
 
 
 # Forms

@@ -28,6 +28,9 @@ from study.trial import BUDGET_UNITS, Budget
 SEED = 20_240_519
 """Seed of what is resampled for a sentence: the same results give the same page."""
 
+OWN, CHANGED = "own", " with its own "
+"""What `Results.prior` calls a prior without a preset, and what it says before the names of changed ranges."""
+
 TRIED = 25
 """Configurations that somebody tries who searches well."""
 
@@ -237,9 +240,30 @@ def _prior(results: Results, planned: pd.DataFrame) -> str:
     if results.adaptive:
         return f"Configurations chosen by {sampler}"
     name = f"Prior {results.prior} ({sampler})" if results.prior else f"Prior {sampler}"
-    varied = [axis.word for axis in axes_of(results, str(planned["task"].iloc[0])) if axis.word in results.domains]
-    ranges = [f"{word} {_range(results.domains[word])}" for word in varied]
-    return f"{name}, {', '.join(ranges)}" if ranges else name
+    ranges = ranges_of(results, [str(planned["task"].iloc[0])])
+    return f"{name}, {ranges}" if ranges else name
+
+
+def prior_of(results: Results, tasks: Sequence[str]) -> str | None:
+    """The prior with the ranges of what varied on some tasks, as a statement has to name it; None where it has none."""
+    name = (results.prior or "").partition(CHANGED)[0]
+    ranges = ranges_of(results, tasks)
+    return ", ".join(part for part in (name if name != OWN or not ranges else "", ranges) if part) or None
+
+
+def ranges_of(results: Results, tasks: Sequence[str]) -> str:
+    """What was drawn from which range, for some tasks, in words; what a variant draws otherwise stands after it."""
+    varied = {axis.word: None for task in tasks for axis in axes_of(results, task) if axis.word in results.domains}
+    said = [f"{word} {_range(results.domains[word])}" for word in varied]
+    methods = dict.fromkeys(method for task in tasks for method in results.methods_of(task))
+    for method in methods:
+        own = results.domains_of(method)
+        said += [
+            f"{word} of {method} {_range(own[word])}"
+            for word in own
+            if word in varied and own[word] != results.domains[word]
+        ]
+    return ", ".join(said)
 
 
 def _range(domain: Domain | When) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.power import POWER, Sharpness, pairs_needed, sharpness
 from study.capacity import seconds_of
 from study.errors import UserError
-from study.plan import Pack, draws_architecture
+from study.plan import Packs, draws_architecture
 from study.progress import duration
-from study.spec import Sweep
+from study.spec import SearchTable, Sweep
 
 FILL_WARNING = 0.7
 """Below this share of filled slots, a plan is worth a remark."""
@@ -23,7 +22,7 @@ SHARPER = "for independent points; a Sobol design of 8 or more replicates is usu
 """What has to be said with every number of `sharpness`."""
 
 
-def outlook(sweep: Sweep, packs: Sequence[Pack], *, workers: int, device: str) -> dict[str, Any]:
+def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[str, Any]:
     """The size, cost and sharpness of a plan.
 
     Args:
@@ -36,36 +35,67 @@ def outlook(sweep: Sweep, packs: Sequence[Pack], *, workers: int, device: str) -
         JSON data: counts of `trials`, `packs`, `points` (the units of independence), the share of `filled` slots,
         `cells` (trials by task and method), `seconds` expected on the given workers (None for a device without
         measured costs), the half-widths of 95 % intervals to come (`success_half_width` at a success of one half,
-        `profile_half_width`), what the points can show in all (`sharpness`), and `remarks`.
+        `profile_half_width`), what the points can show in all (`sharpness`), and `remarks`. Of a sweep that searches,
+        trials are slots: nothing of points is there, and `search` has the number of `studies`, the `trials` and
+        seeds of each, and the `batch`.
     """
-    trials = [trial for pack in packs for trial in pack.trials]
-    points = len({(trial.replicate, trial.point) for trial in trials})
-    filled = len(trials) / sum(pack.capacity for pack in packs)
-    costs = [seconds_of(pack.trials[0], pack.capacity, device) for pack in packs]
+    trials, capacities = packs.trials, packs.capacities.tolist()
+    points = trials.points()
+    filled = len(trials) / sum(capacities)
+    costs = [seconds_of(kind, capacity, device) for kind, capacity in zip(packs.kinds, capacities, strict=True)]
     known = [cost for cost in costs if cost is not None]
     sharp = sharpness(points)
-    cells = Counter((trial.task, trial.label) for trial in trials)
-    return {
+    plan: dict[str, Any] = {
         "name": sweep.name,
         "prior": sweep.space.title,
         "trials": len(trials),
         "packs": len(packs),
         "points": points,
         "filled": filled,
-        "cells": [{"task": task, "method": method, "trials": count} for (task, method), count in cells.items()],
+        "cells": [
+            {"task": task, "method": method, "trials": count} for (task, method), count in trials.cells().items()
+        ],
         "device": device,
         "workers": workers,
-        "seconds": max(sum(known) / workers, max(known)) if len(known) == len(costs) else None,
+        "seconds": max(sum(known) / workers, _longest(sweep, packs, known)) if len(known) == len(costs) else None,
         "success_half_width": sharp.success[0.5],
         "profile_half_width": sharp.profile,
         "sharpness": _sharpness(sharp),
         "remarks": _remarks(sweep, packs, filled, points),
+    }
+    if sweep.search is None:
+        return plan
+    of_points = ("points", "success_half_width", "profile_half_width", "sharpness")
+    slots = {name: value for name, value in plan.items() if name not in of_points}
+    return slots | {"search": _search(sweep.search, packs, sweep.design.seeds)}
+
+
+def _longest(sweep: Sweep, packs: Packs, seconds: Sequence[float]) -> float:
+    """The longest time that some packs take one after the other: a study's wait for each other's results."""
+    if sweep.search is None:
+        return max(seconds)
+    chains: dict[tuple[object, ...], float] = {}
+    for kind, cost in zip(packs.kinds, seconds, strict=True):
+        chains[kind.structure] = chains.get(kind.structure, 0.0) + cost
+    return max(chains.values())
+
+
+def _search(search: SearchTable, packs: Packs, seeds: int) -> dict[str, Any]:
+    """What a search will do."""
+    return {
+        "sampler": search.sampler,
+        "studies": len({kind.structure for kind in packs.trials.kinds}),
+        "trials": search.trials,
+        "seeds": seeds,
+        "batch": search.batch,
     }
 
 
 def size_lines(found: Mapping[str, Any]) -> list[str]:
     """The size and cost of a plan in words."""
     expected = f"about {duration(found['seconds'])}" if found["seconds"] is not None else "not measured for this sweep"
+    if "search" in found:
+        return _search_lines(found, found["search"], expected)
     return [
         f"{found['trials']} trials in {found['packs']} packs ({found['filled']:.0%} of slots filled), "
         f"prior {found['prior']}, {found['points']} points",
@@ -73,8 +103,22 @@ def size_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _search_lines(found: Mapping[str, Any], search: Mapping[str, Any], expected: str) -> list[str]:
+    batch = "a pack" if search["batch"] == "auto" else search["batch"]
+    seeds = f" with {search['seeds']} seeds each" if search["seeds"] > 1 else ""
+    return [
+        f"a search by {search['sampler']}: {search['studies']} studies (a task, a method and a structure each) of "
+        f"{search['trials']} configurations{seeds}, asked for in batches of {batch}: slots, not points",
+        f"{found['trials']} trials in {found['packs']} packs ({found['filled']:.0%} of slots filled), "
+        f"prior {found['prior']}",
+        f"expected time: {expected} on {found['workers']} {found['device']} workers, a study's batches in turn",
+    ]
+
+
 def sharpness_lines(found: Mapping[str, Any]) -> list[str]:
     """The sharpness of an `outlook` in a few lines."""
+    if "search" in found:
+        return ["no intervals to come: what a search visits says nothing of how much of a prior survives"]
     sharp = found["sharpness"]
 
     def listed(name: str) -> str:
@@ -105,8 +149,10 @@ def needed(sweep: Sweep, found: Mapping[str, Any], difference: float, discordanc
         and `seconds` expected, None where costs are not measured.
 
     Raises:
-        UserError: The discordance is not in (0, 1], or the difference not in (0, discordance].
+        UserError: The discordance is not in (0, 1], the difference not in (0, discordance], or the sweep searches.
     """
+    if sweep.search is not None:
+        raise UserError("--detect with [search]: a search draws no points from a prior, so none are enough")
     if not 0 < discordance <= 1:
         raise UserError(f"--discordance {discordance:g}: a share of pairs, above 0 and at most 1")
     if not 0 < difference <= discordance:
@@ -154,13 +200,18 @@ def _sharpness(sharp: Sharpness) -> dict[str, Any]:
     return found | {"profile": sharp.profile, "power": POWER, "note": SHARPER}
 
 
-def _remarks(sweep: Sweep, packs: Sequence[Pack], filled: float, points: int) -> list[str]:
+def _remarks(sweep: Sweep, packs: Packs, filled: float, points: int) -> list[str]:
     remarks = []
     if filled < FILL_WARNING:
         remarks.append(
-            f"only {filled:.0%} of the slots are filled (packs of {max(p.capacity for p in packs)}): more points or "
+            f"only {filled:.0%} of the slots are filled (packs of {packs.capacities.max()}): more points or "
             "replicates cost nothing until they are"
+            if sweep.search is None
+            else f"only {filled:.0%} of the slots are filled (packs of {packs.capacities.max()}): a larger "
+            "search.batch costs nothing until they are"
         )
+    if sweep.search is not None:
+        return remarks
     if sweep.design.kind == "sobol" and sweep.design.replicates < 8:
         remarks.append(
             f"fewer than 8 replicates ({sweep.design.replicates}): from 8 on, intervals over replicates are sharper"

@@ -6,10 +6,11 @@ Its style and its script are inlined and named by their hashes in a content secu
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from analysis import words
 from analysis.explorer import ENDINGS, explorer
 from analysis.findings import Findings
 from analysis.intervals import Estimate
+from analysis.origin import Origin
 from analysis.results import Results
 
 TEMPLATE = "report.html.j2"
@@ -70,11 +72,15 @@ class Live:
         version: Changes when there is news.
         words: How far the sweep is.
         seconds: How often the page asks.
+        pictures: What stands above the pictures, empty for nothing.
+        drawn: Changes with the pictures.
     """
 
     version: str
     words: str
     seconds: float
+    pictures: str = ""
+    drawn: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def page(
     drawings: Sequence[Drawing] = (),
     *,
     live: Live | None = None,
+    origin: Origin | None = None,
 ) -> str:
     """The report as HTML.
 
@@ -105,8 +112,9 @@ def page(
         findings: What they say in words.
         drawings: Pictures, in the order of the page.
         live: Given for a page that looks for news.
+        origin: What ran, for a box of its own.
     """
-    content = _content(results, rows, findings)
+    content = {**_content(results, rows, findings), "origin": origin}
     bare = _render(content, [], live)
     return _render(content, fitted(drawings, LIMIT - len(bare.encode())), live)
 
@@ -119,7 +127,7 @@ def fitted(drawings: Sequence[Drawing], room: int) -> list[_Shown]:
         room: Bytes that they may take.
     """
     shown = [_first(drawing) for drawing in drawings]
-    ways = [[_named, _small, _bitmap] for _ in drawings]
+    ways: list[list[Callable[[Drawing], _Shown]]] = [[_named, _small, _bitmap] for _ in drawings]
     while sum(map(_bytes, shown)) > room and any(ways):
         largest = max((i for i, left in enumerate(ways) if left), key=lambda i: _bytes(shown[i]))
         shown[largest] = ways[largest].pop()(drawings[largest])
@@ -224,6 +232,7 @@ def _bitmap(drawing: Drawing) -> _Shown:
     return _with(drawing, "png", drawing.png)
 
 
+@functools.lru_cache(maxsize=64)
 def _small(drawing: Drawing) -> _Shown:
     from PIL import Image  # only a page with much on it needs it
 

@@ -17,7 +17,7 @@ from analysis.comparisons import Comparison, compare_pair, flat
 from analysis.dominance import Dominance, ProfileDifference, dominance, profile_difference
 from analysis.pair_words import paragraph
 from analysis.pairing import KEY, pair
-from analysis.parity import EqualSteps, equal_discriminator_steps
+from analysis.parity import EqualSteps, equal_discriminator_steps, equal_generator_steps
 from analysis.ranges import BoxDifference, signs
 from analysis.results import Results
 from search_spaces.conditions import Condition, ConditionError, parse_condition
@@ -38,6 +38,7 @@ class PairReport:
         comparison: Their paired comparison at the whole budget.
         region: The condition that configurations were restricted to afterwards, or None.
         equal_steps: The same at equal discriminator steps, or why there is no such view.
+        equal_generator_steps: The same at equal generator steps, or why there is no such view.
         difference: The difference of their profiles with its band, which an adaptive sweep does not have.
         dominance: What that band shows; None for an adaptive sweep, whose curves are no profiles of a prior.
         parts: The difference of the log-AUC in parts of the prior, all of it first; none for an adaptive sweep.
@@ -50,6 +51,7 @@ class PairReport:
     comparison: Comparison
     region: str | None
     equal_steps: EqualSteps
+    equal_generator_steps: EqualSteps
     difference: ProfileDifference
     dominance: Dominance | None
     parts: tuple[BoxDifference, ...]
@@ -122,11 +124,8 @@ def data(report: PairReport) -> object:
             "metric": found.metric,
             "threshold": found.threshold,
             "region": report.region,
-            "equal_discriminator_steps": {
-                "steps": report.equal_steps.steps,
-                "words": report.equal_steps.words,
-                "comparison": None if report.equal_steps.comparison is None else flat(report.equal_steps.comparison),
-            },
+            "equal_discriminator_steps": _view(report.equal_steps),
+            "equal_generator_steps": _view(report.equal_generator_steps),
             "dominance": None if report.dominance is None else vars(report.dominance),
             "band": {"half_width": report.difference.half_width, "name": report.difference.band},
             "parts": [
@@ -141,6 +140,11 @@ def data(report: PairReport) -> object:
             "paragraph": paragraph(report),
         }
     )
+
+
+def _view(found: EqualSteps) -> dict[str, object]:
+    compared = None if found.comparison is None else flat(found.comparison)
+    return {"steps": found.steps, "words": found.words, "comparison": compared}
 
 
 def save_figures(
@@ -203,6 +207,7 @@ def _report(results: Results, task: str, first: str, second: str, where: str | N
         comparison=comparison,
         region=where,
         equal_steps=equal_discriminator_steps(results, task, first, second),
+        equal_generator_steps=equal_generator_steps(results, task, first, second),
         difference=difference,
         dominance=None if adaptive else dominance(difference, low=facts.anchor_low, high=facts.anchor_high),
         parts=() if adaptive else signs(results, task, first, second),

@@ -30,6 +30,7 @@ def rows(report: PairReport) -> list[dict[str, str]]:
     for name, estimate in (("paired", found.poi_paired), ("apart", found.poi_pop)):
         sides = words.share(estimate.value), words.share(1 - estimate.value)
         table.append(_row(f"P(lower), {name}", sides, words.interval(estimate), estimate.method))
+    table.append(_row("verdict", ("", ""), found.verdict or "none: exploratory", _decided(found)))
     columns = {"first": found.first, "second": found.second}
     return [{columns.get(name, name): value for name, value in row.items()} for row in table]
 
@@ -53,6 +54,15 @@ def further(report: PairReport) -> str:
     if report.dominance is not None:
         sentences += [_stand(report, report.dominance), f"In parts: {stable(report.parts).words}.", _detectable(report)]
     return " ".join([*sentences, _equal_steps(report.equal_steps)])
+
+
+def _decided(found: Comparison) -> str:
+    """What a verdict rests on, or why there is none."""
+    if found.p_adjusted is not None:
+        return f"Holm {words.p_value(found.p_adjusted)}"
+    if found.p_discovery is not None:
+        return f"Benjamini-Hochberg {words.p_value(found.p_discovery)}"
+    return "no p"
 
 
 def _known(found: Comparison) -> list[BestOf]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import re
@@ -10,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from analysis.figures.style import FORMS, Picture, save
 from analysis.figures.table import FIGURES, picture_of
@@ -55,8 +56,7 @@ def write_figures(
     Raises:
         UserError: For an unknown figure or form, a directory that is no run, or a folder that cannot be written.
     """
-    for name in names:
-        picture_of(name)
+    pictures = {name: picture_of(name) for name in names or FIGURES}
     for form in forms:
         if form not in FORMS:
             raise unknown("format", form, FORMS)
@@ -64,41 +64,65 @@ def write_figures(
         raise UserError(f"{directory} is not on a local disk: say with --out where the figures go")
     folder = out or Path(directory.root, "figures")
     results = load_results(directory)
+    count = processes or (1 if len(pictures) <= FEW else os.cpu_count() or 1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = list(dict.fromkeys(names)) or [*FIGURES]
-        written = _drawn(results, str(directory), wanted, tuple(forms), folder, processes)
+        written = draw_all(results, pictures, folder, forms=tuple(forms), processes=count)
     except OSError as error:
         raise UserError(f"cannot write figures into {folder}: {error.strerror or error}") from None
-    empty = {name: _reason(picture_of(name), results) for name, paths in zip(wanted, written, strict=True) if not paths}
-    return Drawn(tuple(path for paths in written for path in paths), empty)
+    empty = {name: _reason(pictures[name], results) for name, paths in written.items() if not paths}
+    return Drawn(tuple(path for paths in written.values() for path in paths), empty)
 
 
-def _drawn(
-    results: Results, root: str, names: Sequence[str], forms: tuple[str, ...], folder: Path, processes: int | None
-) -> list[tuple[Path, ...]]:
-    count = min(processes or os.cpu_count() or 1, len(names))
-    if count < 2 or (processes is None and len(names) <= FEW):
-        return [_draw(results, name, forms, folder) for name in names]
+def draw_all(
+    results: Results,
+    pictures: Mapping[str, Picture],
+    folder: Path,
+    *,
+    forms: tuple[str, ...] = FORMS,
+    processes: int = 1,
+) -> dict[str, tuple[Path, ...]]:
+    """Compute every figure here, and draw it in another process while the next one is computed, or here.
+
+    Args:
+        results: The results.
+        pictures: Name to figure; other processes take the figure from the table by its name.
+        folder: An existing folder.
+        forms: What to write, of `FORMS`.
+        processes: Processes that draw, this one and others, which are started: more than 1 only in a program whose
+            main module may be imported again.
+
+    Returns:
+        Name to its files, none for a figure that has nothing to show.
+    """
+    count = min(processes, len(pictures))
+    if count < 2:
+        return {name: _save(name, item, item.numbers(results), folder, forms) for name, item in pictures.items()}
+    numbers, begun = {}, {}
     # fresh processes: one that is forked while Arrow's threads hold a lock would wait for ever
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        work = [pool.submit(_draw_apart, root, name, forms, folder) for name in names]
-        return [item.result() for item in work]
+    with ProcessPoolExecutor(count - 1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for name, picture in pictures.items():
+            numbers[name] = picture.numbers(results)
+            begun[name] = pool.submit(_save_apart, name, numbers[name], folder, forms)
+        here = {
+            name: _save(name, pictures[name], numbers[name], folder, forms)
+            for name, drawn in begun.items()
+            if drawn.cancel()
+        }
+        return {name: here[name] if name in here else drawn.result() for name, drawn in begun.items()}
 
 
-def _draw(results: Results, name: str, forms: tuple[str, ...], folder: Path) -> tuple[Path, ...]:
-    picture = picture_of(name)
-    return save("-".join(re.findall(r"\w+", name)), picture, picture.numbers(results), folder, forms)
+def file_name(name: str) -> str:
+    """What the files of a figure are called, before the dot."""
+    return "-".join(re.findall(r"\w+", name))
 
 
-def _draw_apart(root: str, name: str, forms: tuple[str, ...], folder: Path) -> tuple[Path, ...]:
-    return _draw(_results_apart(root), name, forms, folder)
+def _save(name: str, picture: Picture, numbers: pd.DataFrame, folder: Path, forms: tuple[str, ...]) -> tuple[Path, ...]:
+    return save(file_name(name), picture, numbers, folder, forms)
 
 
-@functools.cache
-def _results_apart(root: str) -> Results:
-    """The run's results, read once by each process of a pool, which lives as long as one call of `write_figures`."""
-    return load_results(RunDirectory(root))
+def _save_apart(name: str, numbers: pd.DataFrame, folder: Path, forms: tuple[str, ...]) -> tuple[Path, ...]:
+    return _save(name, picture_of(name), numbers, folder, forms)
 
 
 def _reason(picture: Picture, results: Results) -> str:

@@ -138,7 +138,8 @@ def _connect(directory: RunDirectory, used: Sequence[str], *, in_place: bool) ->
     tables = [name for name in files if name != "planned"]
     connection = duckdb.connect(":memory:", config=OFFLINE)
     for table in tables:
-        if in_place and directory.parts(table):
+        found = directory.listing(table)
+        if in_place and found.packs() and found.plain():
             _view_of_files(connection, directory, table)
         else:
             connection.register(table, directory.read_table(table))

@@ -13,7 +13,7 @@ from analysis import budgets, claims, comparisons, intervals, profiles, ranges, 
 from analysis.answers import Answer, Look, chosen, of_a_prior, setting, without
 from analysis.axes import axes_of, axis_named
 from analysis.budgets import BudgetCurve
-from analysis.claims import Verdict
+from analysis.claims import Finding, Verdict
 from analysis.comparisons import Comparison
 from analysis.dominance import Dominance, ProfileDifference, dominance, profile_difference
 from analysis.intervals import Estimate
@@ -276,7 +276,7 @@ def region(results: Results, task: str, methods: Sequence[str], *, rng: Draws) -
         )
         for item in items
     ]
-    look = Look("dots", "held_out", "low", "high", ("method",), "success of held-out points inside the safe region")
+    look = Look("dots", "held_out", "low", "high", ("method",), "success inside the box of half of the points, judged by the other half")
     table = _tall(results, task, names, tables)
     return _answer("The largest box of the prior that is safe", results, task, items, table, look)
 
@@ -297,26 +297,29 @@ def _described(verdict: Verdict, adaptive: str) -> Verdict:
 
 
 def claimed(results: Results) -> Answer[Verdict]:
-    """The verdict on every claim that the sweep stated, with the number that decided."""
+    """The verdict on every claim that the sweep stated: a row for each number that it was checked by, on each task."""
     items = verdicts(results)
-    rows = [
-        {
-            "claim": item.id,
-            "statement": item.statement,
-            "stated": item.standing,
-            "verdict": item.verdict,
-            "p_adjusted": item.p_adjusted,
-            "task": item.deciding.task if item.deciding else None,
-            "number": item.deciding.number if item.deciding else None,
-            **_estimate_row(item.deciding.estimate if item.deciding else intervals.NOTHING),
-            "reason": item.reason,
-        }
-        for item in items
-    ]
-    columns = ["claim", "statement", "stated", "verdict", "p_adjusted", "task", "number", *ENDS, "reason"]
-    look = Look("dots", "value", "low", "high", ("claim", "verdict"), "the number that decided", mark=0.0)
+    rows = [_claim_row(item, found) for item in items for found in item.findings or (None,)]
+    columns = ["claim", "statement", "stated", "verdict", "p_adjusted", "decides", "task", "number", *ENDS, "reason"]
+    look = Look("dots", "value", "low", "high", ("claim", "verdict", "number"), "what was stated about", mark=0.0)
     question = "What the sweep says of the claims that it stated"
     return Answer(question, setting(results, results.tasks), items, pd.DataFrame(rows, columns=columns), look)
+
+
+def _claim_row(item: Verdict, found: Finding | None) -> dict[str, object]:
+    """A number that a claim was checked by, and whether it decided; None of a claim that was withdrawn."""
+    return {
+        "claim": item.id,
+        "statement": item.statement,
+        "stated": item.standing,
+        "verdict": item.verdict,
+        "p_adjusted": item.p_adjusted,
+        "decides": found is not None and found is item.deciding,
+        "task": found.task if found else None,
+        "number": found.number if found else None,
+        **_estimate_row(found.estimate if found else intervals.NOTHING),
+        "reason": item.reason,
+    }
 
 
 def _answer(

@@ -34,14 +34,21 @@ async function look(live) {
   const answer = await (await fetch("./", { cache: "no-cache" })).text();
   const fresh = new DOMParser().parseFromString(answer, "text/html");
   const parts = [...document.querySelectorAll("[data-live]")].map((part) => [part, fresh.getElementById(part.id)]);
-  const counts = ["[data-live]", "figure"].map((kind) => [fresh, document].map((one) => one.querySelectorAll(kind).length));
-  if (parts.some(([, news]) => !news) || counts.some(([news, shown]) => news !== shown)) {
-    location.reload(); // other tasks than before, or the run has ended and the pictures are there
+  if (parts.some(([, news]) => !news) || parts.length !== fresh.querySelectorAll("[data-live]").length) {
+    location.reload(); // other tasks than before
     return;
   }
   for (const [part, news] of parts) {
     if (explorers.has(part.id)) explorers.get(part.id)(JSON.parse(news.textContent));
-    else part.replaceChildren(...news.childNodes);
+    else if (!part.dataset.drawn || part.dataset.drawn !== news.dataset.drawn) replace(part, news);
   }
   page.dataset.version = fresh.documentElement.dataset.version;
+}
+
+/** Puts news in the place of a part, folded as the part was. */
+function replace(part, news) {
+  const open = [...part.querySelectorAll("details")].map((one) => one.open);
+  news.querySelectorAll("details").forEach((one, index) => { one.open = open[index] ?? one.open; });
+  if (news.dataset.drawn) part.dataset.drawn = news.dataset.drawn;
+  part.replaceChildren(...news.childNodes);
 }

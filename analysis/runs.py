@@ -42,7 +42,7 @@ def load(*patterns: str | Path) -> Runs:
     if not patterns:
         raise UserError("load() needs a run directory, or a pattern such as 'runs/*'")
     found = {found.root: found for pattern in patterns for found in _matches(str(pattern))}
-    names = [root.rstrip("/").rpartition("/")[2] for root in found]
+    names = [_split(root)[0].rstrip("/").rpartition("/")[2] for root in found]
     counts = Counter(names)
     return Runs(
         {
@@ -54,7 +54,8 @@ def load(*patterns: str | Path) -> Runs:
 
 def _matches(pattern: str) -> list[RunDirectory]:
     """The run directories that a pattern stands for, in the order of their names."""
-    if not any(sign in pattern for sign in "*?[") or ("://" not in pattern and Path(pattern).expanduser().exists()):
+    address, _ = _split(pattern)
+    if not any(sign in address for sign in "*?[") or ("://" not in pattern and Path(pattern).expanduser().exists()):
         return [RunDirectory(pattern if "://" in pattern else Path(pattern).expanduser())]
     found = [RunDirectory(root) for root in _candidates(pattern)]
     if not found:
@@ -72,12 +73,19 @@ def _candidates(pattern: str) -> Iterator[str]:
             str(folder) for folder in sorted(found) if (folder / MANIFEST).is_file() and (folder / "plan").is_dir()
         )
         return
-    parent, _, last = pattern.rstrip("/").rpartition("/")
-    above = RunDirectory(parent)
+    address, query = _split(pattern)
+    parent, _, last = address.rstrip("/").rpartition("/")
+    above = RunDirectory(parent + query)
     for name in above.names():
         with contextlib.suppress(OSError):  # a file has nothing below it
             if fnmatch(name, last) and above.read(f"{name}/{MANIFEST}") and above.names(f"{name}/plan"):
-                yield f"{parent}/{name}"
+                yield f"{parent}/{name}{query}"
+
+
+def _split(pattern: str) -> tuple[str, str]:
+    """An address or pattern, and what a URI says after it, such as ?region=x, where a question mark is no sign."""
+    address, mark, query = pattern.partition("?")
+    return (address, mark + query) if "://" in pattern and "=" in query else (pattern, "")
 
 
 def _are(names: list[str]) -> str:

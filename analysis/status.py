@@ -73,9 +73,8 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
 def pack_states(directory: RunDirectory, *, driven: bool) -> Mapping[str, str]:
     """Unfinished packs that are running now (a driver is at work and they have begun), or lost: tried and failed."""
     states: dict[str, str] = {}
-    for file in directory.names("attempts", ".json"):
-        note = directory.read_json(f"attempts/{file}")
-        if note and note["outcome"] == "failed":
+    for note in directory.read_all_json("attempts").values():
+        if note["outcome"] == "failed":
             states[note["pack"]] = "lost"
     if driven:
         states |= {file.removesuffix(".json"): "running" for file in directory.names("progress", ".json")}

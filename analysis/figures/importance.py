@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import importance
+from analysis.answers import without
 from analysis.figures import style
 from analysis.results import Results
 
@@ -29,7 +30,8 @@ COLUMNS = (*importance.COLUMNS, "order")
 def importance_numbers(results: Results, *, rng: np.random.Generator) -> pd.DataFrame:
     """A row per task, method and hyperparameter that varies: `importance.shares`, and the method's place in the plan.
 
-    No row where fewer than two hyperparameters vary or fewer than 30 configurations are decided.
+    No row where fewer than two hyperparameters vary or fewer than 30 configurations are decided, and no interval where
+    a sampler that looked at results chose them.
     """
     tables = [
         importance.shares(results, task, method, rng=rng).assign(order=results.methods.index(method))
@@ -37,7 +39,8 @@ def importance_numbers(results: Results, *, rng: np.random.Generator) -> pd.Data
         for method in results.methods_of(task)
     ]
     filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(COLUMNS))
+    table = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(COLUMNS))
+    return without(table, ("low", "high"), results)
 
 
 def draw_importance(numbers: pd.DataFrame) -> Figure:
@@ -63,7 +66,8 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     for place, name in enumerate(names):  # long names of narrow columns go up and down, past each other
         height = -1.15 if crowded and place % 2 else -0.62
         axis.text(COLUMN * place + 0.02, height, style.plain(name), va="bottom", fontsize=7 if crowded else 8, zorder=4)
-    _dress(axis, methods, len(names))
+    searched = bool(numbers["low"].isna().all())
+    _dress(axis, methods, len(names), "" if searched else " with 95 % interval; dotted: chance exceeds it in 5 %")
 
 
 def _bar(axis: Axes, row: dict[Hashable, Any], height: float, start: float) -> None:
@@ -80,7 +84,7 @@ def _bar(axis: Axes, row: dict[Hashable, Any], height: float, start: float) -> N
     )
 
 
-def _dress(axis: Axes, methods: list[str], columns: int) -> None:
+def _dress(axis: Axes, methods: list[str], columns: int, ends: str) -> None:
     axis.set_yticks(range(len(methods)), [style.name(name) for name in methods])
     axis.set_ylim(len(methods) - 0.4, -1.9 if columns > ROOMY else -1.35)
     starts = COLUMN * np.arange(columns)
@@ -88,6 +92,6 @@ def _dress(axis: Axes, methods: list[str], columns: int) -> None:
     labels = ["0", "1"] * columns if columns <= ROOMY else ["0", "1"] + [""] * (2 * columns - 2)
     axis.set_xticks(ticks, labels, fontsize=8)
     axis.set_xlim(-0.03, float(starts[-1]) + 1.03)
-    axis.set_xlabel("share of importance with 95 % interval; dotted: chance exceeds it in 5 %")
+    axis.set_xlabel(f"share of importance{ends}")
     axis.grid(visible=False)
     axis.spines["left"].set_visible(False)

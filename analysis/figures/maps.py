@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from analysis import maps
+from analysis.answers import without
 from analysis.axes import axes_of, axis_named, shown
 from analysis.figures import style
 from analysis.figures.tiles import apart, logarithmic, places, thinned, tiles, title
@@ -66,13 +67,15 @@ def map_numbers(results: Results, x: str | None = None, y: str | None = None) ->
         y: Another one.
 
     Returns:
-        Columns of `maps.COLUMNS`, and in `rule` what success is; no rows for methods that do not vary both.
+        Columns of `maps.COLUMNS`, and in `rule` what success is; no rows for methods that do not vary both, and no
+        intervals where a sampler that looked at results chose the configurations.
     """
     frames = [
         maps.success_map(results, task, method, *pair, outcomes=outcomes).assign(rule=_rule(results, task))
         for task, method, pair, outcomes in _pairs(results, x, y)
     ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*maps.COLUMNS, "rule"])
+    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*maps.COLUMNS, "rule"])
+    return without(table, ("low", "high"), results)
 
 
 def _rule(results: Results, task: str) -> str:

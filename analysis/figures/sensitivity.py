@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.answers import without
 from analysis.axes import axes_of, axis_named
 from analysis.figures import style
 from analysis.figures.tiles import logarithmic, tiles, title
@@ -19,6 +20,8 @@ from analysis.sensitivity import HALF, along, sensitivity
 
 WIDTH, HEIGHT = 3.0, 2.35
 RATE, CRITIC = "lr", "n_critic"
+ENDS = ("success_low", "success_high")
+BASIN = ("basin", "basin_low", "basin_high")
 COLUMNS = (
     *("task", "method", "order", "n_critic", "axis", "log", "bin", "label", "low", "high", "centre"),
     *("success", "success_low", "success_high", "points", "undecided", "visited", "rule"),
@@ -28,9 +31,10 @@ COLUMNS = (
 def sensitivity_numbers(results: Results) -> pd.DataFrame:
     """One row per task, method, varied hyperparameter and bin: success there with its interval, and the basin.
 
-    The columns of `sensitivity`, and in `rule` what success is.
+    The columns of `sensitivity`, and in `rule` what success is. Where a sampler that looked at results chose the
+    configurations, there are no intervals and no basin: bins of theirs are no slices of a prior.
     """
-    found = sensitivity(results)
+    found = without(sensitivity(results), (*ENDS, *BASIN), results)
     return found.assign(rule=found["task"].map({task: _rule(results, task) for task in results.tasks}))
 
 
@@ -53,7 +57,7 @@ def critic_numbers(results: Results) -> pd.DataFrame:
     found = pd.concat(frames, ignore_index=True)
     ranks = {task: rank for rank, task in enumerate(results.tasks)}
     order = found.assign(rank=found["task"].map(ranks)).sort_values(["rank", "n_critic", "order", "bin"]).index
-    return found.loc[order, list(COLUMNS)].reset_index(drop=True)
+    return without(found.loc[order, list(COLUMNS)].reset_index(drop=True), ENDS, results)
 
 
 def _by_critic(results: Results, task: str, method: str, rows: pd.DataFrame) -> list[pd.DataFrame]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.answers import Look
 from analysis.figures import style
+from analysis.words import share
 
 SIZE = (6.4, 4.0)
 """Width and height of a figure that is made for the axes, inches."""
@@ -27,11 +28,11 @@ PAIR = ("first", "second")
 def plot(table: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
     """Draw a table into axes, or into those of a new figure; an empty one says that there is nothing to show."""
     if ax is None:
-        height = SIZE[1] if look.along else 1.0 + ROW * max(1, len(table))
+        height = SIZE[1] if look.kind != "dots" else 1.0 + ROW * max(1, len(table))
         with mpl.rc_context(style.STYLE):  # type: ignore[arg-type]  # the stubs know every key's own type
             ax = Figure(figsize=(SIZE[0], height), layout="constrained").subplots()
     if table[look.value].notna().any():
-        (_series if look.along else _dots)(ax, table, look)
+        {"dots": _dots, "cells": _cells}.get(look.kind, _series)(ax, table, look)
     else:
         style.empty(ax, "nothing to show")
     return ax
@@ -77,6 +78,31 @@ def _series(ax: Axes, table: pd.DataFrame, look: Look) -> None:
     ax.set_xlabel(style.plain(look.along_label))
     ax.set_ylabel(style.plain(look.label))
     ax.legend(frameon=False, fontsize="small")
+
+
+def _cells(ax: Axes, table: pd.DataFrame, look: Look) -> None:
+    """A grid of shares per series, side by side; darker is more, and each cell says how much."""
+    start, ticks = 0.0, []
+    for name, rows in table.groupby(list(look.names), sort=False, observed=True):
+        grid = rows.pivot(index="y_bin", columns="x_bin", values=look.value).to_numpy(dtype=np.float64)
+        up, across = grid.shape
+        edges = start + np.arange(across + 1)
+        ax.pcolormesh(edges, np.arange(up + 1), grid, cmap="Blues", vmin=0, vmax=1.4, edgecolors="white", linewidth=1)
+        for (row, column), value in np.ndenumerate(grid):
+            text = "" if np.isnan(value) else share(value)
+            ax.text(start + column + 0.5, row + 0.5, text, ha="center", va="center", fontsize="x-small")
+        ax.text(start + across / 2, up + 0.1, _name(name, " - "), ha="center", va="bottom", fontsize="small")
+        labels = rows.drop_duplicates("x_bin").sort_values("x_bin")["x_label"]
+        ticks += [(start + place + 0.5, style.plain(label)) for place, label in enumerate(labels)]
+        start += across + 0.5
+    sides = table.drop_duplicates("y_bin").sort_values("y_bin")["y_label"]
+    ax.set_yticks(np.arange(len(sides)) + 0.5, list(map(style.plain, sides)), fontsize="x-small")
+    ax.set_xticks([place for place, _ in ticks], [text for _, text in ticks], rotation=90, fontsize="x-small")
+    ax.set_ylim(0, len(sides) + 0.6)
+    ax.set_xlabel(style.plain(table["x"].iloc[0]))
+    ax.set_ylabel(style.plain(table["y"].iloc[0]))
+    ax.grid(visible=False)
+    ax.set_title(style.plain(look.label), fontsize="small")
 
 
 def _ends(table: pd.DataFrame, look: Look) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from analysis.figures import style
 from analysis.outcomes import FloatArray, code
 from analysis.results import Results, TaskFacts
+from analysis.summary import stated
 from analysis.variance import components
 from analysis.words import percent, share
 
@@ -35,7 +36,8 @@ def spread_numbers(results: Results, *, rng: np.random.Generator) -> pd.DataFram
     and stays in the quantiles. Seeds are those of configurations without a failed one: each as its ratio to its
     configuration's geometric mean, widened by `sqrt(k / (k - 1))` for the mean being of the same k seeds, and placed at
     the middle configuration that did not fail. Quantiles are in units of the metric, which is held at a hundredth of
-    the lower anchor from below. `failed` counts configurations that failed, and configurations that failed with some
+    the lower anchor from below. Where a sampler that looked at results chose the configurations, their share in the
+    variance has no interval. `failed` counts configurations that failed, and configurations that failed with some
     of their seeds only. The variances are those of the score, see `analysis.variance`.
     """
     rows = [
@@ -56,6 +58,7 @@ def _rows(
     if found is None:
         return []
     configs, seeds, mixed = _spreads(outcomes, facts)
+    icc = stated(found.icc, results.adaptive)
     failed = int(np.isinf(configs).sum())
     same = {
         "task": task,
@@ -64,10 +67,10 @@ def _rows(
         "configurations": len(configs),
         "variance_between": found.between.value,
         "variance_seed": found.seed.value,
-        "icc": found.icc.value,
-        "icc_low": found.icc.low,
-        "icc_high": found.icc.high,
-        "interval": found.icc.method,
+        "icc": icc.value,
+        "icc_low": icc.low,
+        "icc_high": icc.high,
+        "interval": icc.method,
         "metric": facts.metric,
         "threshold": facts.threshold,
         "anchor_low": facts.anchor_low,
@@ -135,7 +138,8 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
         for step, (_, row) in zip((-0.19, 0.19), rows.iterrows(), strict=True):
             _box(axis, row, height + step, left=left, right=right, edge=edge)
         row = rows.iloc[0]
-        note = f"{share(row['icc'])} [{share(row['icc_low'])}, {share(row['icc_high'])}]"
+        ends = "" if np.isnan(row["icc_low"]) else f" [{share(row['icc_low'])}, {share(row['icc_high'])}]"
+        note = f"{share(row['icc'])}{ends}"
         axis.text(1.03, height, note, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     axis.text(1.03, 1.02, "share of configurations in the variance", transform=axis.transAxes, fontsize=7.5)
     axis.set_yticks(range(len(methods)), [style.name(name) for name in methods])

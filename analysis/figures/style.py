@@ -80,6 +80,8 @@ class Picture:
         section: Where it stands in the report: "compare" (which method survives more), "profiles" (how much survives)
             or "breaks" (where and how it breaks).
         history: True where it needs the history, which is read for it.
+        searched: What it shows of configurations that a search chose, which have no intervals and are no draws from a
+            prior; None where that is the same, or nothing.
     """
 
     numbers: Callable[[Results], pd.DataFrame]
@@ -87,6 +89,11 @@ class Picture:
     alt: str
     section: str
     history: bool = False
+    searched: str | None = None
+
+    def caption(self, results: Results) -> str:
+        """What the figure shows of some results."""
+        return self.alt if results.adaptive is None or self.searched is None else self.searched
 
 
 def colour(order: int) -> str:

@@ -80,7 +80,8 @@ def _of_task(results: Results, task: str) -> list[pd.DataFrame]:
             "unit": found.unit,
         }
         of = rising.loc[method]
-        shares = {"rising": of["value"], "rising_low": of["low"], "rising_high": of["high"], "raw": of["raw"]}
+        low, high = (math.nan if results.adaptive else of[end] for end in ("low", "high"))
+        shares = {"rising": of["value"], "rising_low": low, "rising_high": high, "raw": of["raw"]}
         threshold = results.facts(task).threshold
         frames.append(frame.assign(**facts, **shares, threshold=threshold).reindex(columns=list(COLUMNS)))
     return [frame for frame in frames if len(frame)]

@@ -11,7 +11,7 @@ from analysis.results import Results
 from analysis.runs import priors
 from study import schema
 from study.plan import expand, pack
-from study.records import plan_rows
+from study.records import plan_table
 from study.spec import parse_sweep
 
 TASK = "manifold-d2"
@@ -36,7 +36,7 @@ def sweep_of(**changes):
 def _plan(raw: str) -> pd.DataFrame:
     sweep = parse_sweep(json.loads(raw), source="drawn.toml")
     packs = pack(expand(sweep), capacity=16, device="cpu")
-    plan = pd.DataFrame([row for found in packs for row in plan_rows(found, sweep.name)])
+    plan = pd.DataFrame(plan_table(packs, sweep.name).to_pylist())
     for column in schema.PLAN:
         if column.name not in plan.columns:
             plan[column.name] = None

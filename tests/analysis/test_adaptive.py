@@ -10,12 +10,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from analysis import report
 from analysis.collection import Runs
 from analysis.comparisons import ADAPTIVE, EVERY_PAIR, compare_all, compare_pair, table
 from analysis.explorer import explorer
 from analysis.export import TABLES, export
+from analysis.figures.table import FIGURES
 from analysis.intervals import Estimate
 from analysis.pair_report import data, pair_reports
 from analysis.pair_words import paragraph, rows
@@ -32,11 +34,11 @@ FIRST, SECOND = "ns+gp1", "ns"
 INFERENCE = re.compile(r"(^|_)(low|high|half_width|null|p|p_value|p_adjusted|p_discovery)$|^p_")
 """Names of columns, keys and attributes that hold an end of an interval, the width of a band, or a p-value."""
 
-OTHERS = ("anchor_low", "anchor_high", "bounds_low", "bounds_high")
-"""Names that end alike: anchors of the log-AUC, and what undecided trials can still change, whoever chose them."""
+OTHERS = ("anchor_low", "anchor_high", "bounds_low", "bounds_high", "x_low", "x_high", "y_low", "y_high")
+"""Names that end alike: anchors of the log-AUC, what undecided trials can still change, and sides of a map's cells."""
 
-PLACES = ("low", "high", "bin")
-"""Ends of a bin along a hyperparameter, in the table of `Runs.sensitivity` alone."""
+PLACES = ("low", "high", "bin", "upper", "rising")
+"""Ends of a bin along a hyperparameter, and quantiles of trials in the tables of `spread` and `trajectories`."""
 
 WRITTEN = (
     r"[-+]?\d?\.\d+ \[\s*-?[\d.]",  # an interval behind its value
@@ -58,6 +60,7 @@ QUESTIONS = {
     "range": lambda runs: runs.sensitivity("lr"),
     "levels": lambda runs: runs.sensitivity("n_critic", SECOND),
     "importance": lambda runs: runs.importance(),
+    "map": lambda runs: runs.map("lr", "beta1"),
     "learning": lambda runs: runs.learning(),
     "spread": lambda runs: runs.spread(),
     "region": lambda runs: runs.region(),
@@ -67,6 +70,9 @@ REFUSED = {
     "difference": lambda runs: runs.difference(FIRST, SECOND),
     "parts": lambda runs: runs.parts(FIRST, SECOND),
     "budget": lambda runs: runs.budget(),
+    "tunability": lambda runs: runs.tunability(),
+    "stochastic_order": lambda runs: runs.stochastic_order(FIRST, SECOND),
+    "performance_score": lambda runs: runs.performance_score(),
 }
 
 
@@ -86,7 +92,7 @@ def make(build, *, sampler="tpe", **options):
     frames = []
     for index in range(10):
         steps = dict.fromkeys(("generator_steps", "discriminator_steps"), 100 * (index + 1))
-        frames.append(ended.assign(evaluation=index, **steps))
+        frames.append(ended.assign(evaluation=index, **steps, grad_norm_d=1.0, grad_norm_g=1.0))
     history = pd.concat(frames, ignore_index=True)
     return dataclasses.replace(
         found,
@@ -128,7 +134,7 @@ def inferred(found, at=""):
     if dataclasses.is_dataclass(found):
         found = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     if isinstance(found, pd.DataFrame):
-        places = PLACES[:2] if PLACES[2] in found.columns else ()
+        places = PLACES[:2] if set(PLACES[2:]) & set(found.columns) else ()
         found = {name: column.tolist() for name, column in found.items() if name not in places}
     if isinstance(found, list | tuple):
         return [place for index, item in enumerate(found) for place in inferred(item, f"{at}[{index}]")]
@@ -194,6 +200,8 @@ def test_a_comparison_describes_and_has_no_best_of_a_few(results):
 @pytest.mark.parametrize("form", ["csv", "latex", "markdown"])
 def test_exports_describe(results, name, form):
     text = export(results, form, name)
+    assert "[n/a" not in text
+    assert form == "csv" or "95 %" not in text.replace("\\", "")
     if form == "csv":
         rows = list(csv.DictReader(io.StringIO(text)))
         assert rows
@@ -265,6 +273,33 @@ def test_two_methods_are_told_without_intervals(results):
     cells = [cell for row in rows(pair) for cell in row.values()]
     assert written(" | ".join(cells)) == []
     assert not any("best of" in cell for cell in cells)
+
+
+# ---- figures
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_and_their_captions_describe(results, unlooked, name):
+    numbers = FIGURES[name].numbers(results)
+    assert inferred(numbers) == []
+    if len(numbers):
+        caption = FIGURES[name].caption(results)
+        assert "95 %" not in caption
+        assert "of the prior" not in caption
+    assert FIGURES[name].caption(unlooked) == FIGURES[name].alt
+
+
+@pytest.mark.parametrize("name", ["spread", "sensitivity", "n_critic", "success_map", "importance", "differences"])
+def test_figures_have_inferences_where_configurations_are_draws(unlooked, name):
+    assert inferred(FIGURES[name].numbers(unlooked))
+
+
+@pytest.mark.parametrize("name", ["spread", "sensitivity", "n_critic", "success_map", "importance", "success"])
+def test_what_is_drawn_of_a_search_says_nothing_of_intervals(results, name):
+    picture = FIGURES[name]
+    figure = picture.draw(picture.numbers(results))
+    said = [text.get_text() for text in figure.findobj(Text)]
+    assert not [text for text in said if "95 %" in text or "n/a" in text or "[" in text.replace("[no interval]", "")]
 
 
 # ---- the report

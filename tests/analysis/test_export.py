@@ -10,6 +10,7 @@ from analysis.columns import VIEWS
 from analysis.comparisons import compare_all, table
 from analysis.export import FORMS, TABLES, Paper, escaped, export, latex, markdown
 from analysis.summary import COLUMNS, summary
+from search_spaces.domains import LogUniform, Uniform
 from study.claim_forms import read_claim
 from study.errors import UserError
 from study.statements import Registered
@@ -161,9 +162,48 @@ def test_claims_are_printed_with_the_number_that_decided(stating):
     assert [row[0] for row in found] == ["first", "late", "gone"]
     assert [row[1] for row in found] == ["before the run", "after the fact", "withdrawn"]
     assert found[0][3] == "ring8"
-    assert float(found[0][4].partition(" ")[0]) == pytest.approx(number["log_auc_difference"], rel=1e-3)
-    assert [bool(row[5]) for row in found] == [True, False, False]
+    assert found[0][4] == "log auc of ns+gp1 minus ns on ring8*"
+    assert float(found[0][5].partition(" ")[0]) == pytest.approx(number["log_auc_difference"], rel=1e-3)
+    assert [bool(row[6]) for row in found] == [True, False, False]
     assert [row["claim"] for row in rows(export(stating, "csv", "claims"))] == ["first", "late", "gone"]
+
+
+def test_every_number_that_a_claim_was_checked_by_has_its_interval(stating):
+    claim = read_claim(
+        {"id": "both", "statement": "x.", "source": "us", "measures": ["log_auc", "success"], "margin": 0.0}
+        | {"methods": ["ns+gp1", "ns"], "tasks": ["ring8", "fd_digits"], "direction": "higher"}
+    )
+    several = dataclasses.replace(stating, claims=(Registered("both", "claims", 0, claim),))
+    found = rows(export(several, "csv", "claims"))
+    assert [(row["task"], row["number"].partition(" of ")[0]) for row in found] == [
+        *(("ring8", "log auc"), ("fd_digits", "log auc"), ("ring8", "success"), ("fd_digits", "success"))
+    ]
+    assert all(float(row["low"]) < float(row["value"]) < float(row["high"]) for row in found)
+    assert [row["decides"] for row in found].count("True") == 1
+    printed = body(export(several, "latex", "claims"))
+    assert all(re.search(r"\[.+, .+\]$", row[5]) for row in printed)
+    assert [bool(row[2]) for row in printed] == [bool(row[6]) for row in printed]
+
+
+def test_of_a_search_the_numbers_of_claims_have_no_brackets(stating):
+    chosen = dataclasses.replace(stating, plan=stating.plan.assign(sampler="tpe"))
+    text = export(chosen, "latex", "claims")
+    assert "[" not in "".join(row[5] for row in body(text))
+    assert "without intervals" in text
+
+
+def test_the_caption_names_the_ranges_of_the_prior(results):
+    share = (results.plan["point"] * 0.618) % 1.0
+    drawn = dataclasses.replace(
+        results,
+        plan=results.plan.assign(lr_g=10 ** (3 * share - 4), lr_d=10 ** (3 * share - 4)),
+        prior="lucic_wide with its own lr",
+        domains={"lr": LogUniform(1e-4, 1e-1), "beta1": Uniform(0.0, 0.95)},
+    )
+    for form in ("latex", "markdown"):
+        text = export(drawn, form, "summary").replace("\\", "")
+        assert "prior lucic_wide, lr 0.0001 to 0.1 (logarithmic) (sobol 8x4 points)" in text
+        assert " own" not in text
 
 
 def test_a_sweep_that_states_nothing_has_no_claims_to_print(results):

@@ -178,11 +178,11 @@ def test_a_page_stays_within_its_limit(results, monkeypatch):
     monkeypatch.setattr(module, "LIMIT", bare + 70_000)
     text = rendered(results, [drawing("a", 40_000), drawing("b", 60_000, size=(600, 600))])
     assert len(text.encode()) < bare + 72_000
-    assert "The picture is in figures/b.png" in text
+    assert 'The picture is in <a href="figures/b.svg"' in text
     assert "figures/a.png" not in text
 
 
 def test_a_picture_has_its_caption_and_its_size(results):
     text = rendered(results, [drawing("a", 10)])
     assert re.search(r'<img src="data:[^"]+" alt="Caption of a\." width="192" height="128"', text)
-    assert "<figcaption>Caption of a.</figcaption>" in text
+    assert '<figcaption>Caption of a. <a href="figures/a.svg"' in text

@@ -86,6 +86,8 @@ def test_the_table_has_the_methods_side_by_side(drawn):
     assert by["P(lower), apart"] != by["P(lower), paired"]
     assert by["alone succeeded"]["by"].startswith("exact McNemar p")
     assert {"success (w2sq <= 0.2)", "expected best of 5", "expected best of 25"} <= set(by)
+    shown = {"ns+gp1": "", "wgan+gp1": "", "difference": found.verdict, "by": f"Holm {words.p_value(found.p_adjusted)}"}
+    assert by["verdict"] == {"quantity": "verdict"} | shown
 
 
 def test_every_task_that_has_both_methods_is_reported(build):
@@ -202,6 +204,7 @@ def test_data_says_what_the_report_says(drawn):
     assert given["dominance"]["kind"] == found.dominance.kind
     assert given["parts"][0]["value"] == found.parts[0].difference.value
     assert given["equal_discriminator_steps"]["comparison"] is None
+    assert set(given["equal_generator_steps"]) == {"steps", "words", "comparison"}
     assert given["paragraph"] == paragraph(found)
 
 

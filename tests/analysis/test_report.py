@@ -2,6 +2,9 @@ import base64
 import dataclasses
 import html
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +14,14 @@ from analysis import report
 from analysis.comparisons import compare_all
 from analysis.figures.style import FORMS, Picture
 from analysis.figures.table import FIGURES
+from analysis.origin import origin
 from analysis.report import write_report
+from analysis.runs import load_results
 from analysis.summary import summary
 from analysis.words import sentence
+from tests.analysis.stored import end, plan
+
+ROOT = Path(__file__).parents[2]
 
 NOTICE = "Synthetic numbers: they show the format."
 SOME = ("profiles", "failures", "differences")
@@ -79,7 +87,9 @@ def test_the_page_needs_nothing_else(text):
     assert "http:" not in text
     assert "https:" not in text
     sources = re.findall(r'(?<![\w-])(?:src|href|srcset|data|action)="([^"]{0,30})', text)
-    pictures = [source for source in sources if not source.startswith("#")]
+    files = [f"figures/{name}.svg" for name in SOME]  # the same pictures at their full size, to follow or not
+    assert sorted(source for source in sources if source.startswith("figures/")) == sorted(files)
+    pictures = [source for source in sources if not source.startswith(("#", "figures/"))]
     assert len(pictures) == len(SOME)
     assert all(source.startswith("data:image/svg+xml;base64,") for source in pictures)
     assert not re.search(r"@import|url\(|<link|<iframe|<object|<embed", text)
@@ -157,3 +167,99 @@ def test_nothing_planned(build, bare, tmp_path):
     results = build(confirmatory=())
     nothing = dataclasses.replace(results, plan=results.plan.iloc[:0], trials=results.trials.iloc[:0])
     assert "Nothing is planned" in write_report(nothing, tmp_path).html.read_text(encoding="utf-8")
+
+
+# Taking the place of an earlier one
+
+
+def test_a_report_replaces_an_earlier_one_whole_and_keeps_other_files(build, tmp_path, monkeypatch):
+    write_report(build(), tmp_path)
+    (tmp_path / "figures" / "success_map-lr-beta1.csv").write_text("mine")
+    (tmp_path / "figures" / "differences.csv").write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / ".report-killed").mkdir()
+    monkeypatch.setattr(report, "FIGURES", {"failures": FIGURES["failures"], "differences": nothing()})
+    write_report(build(), tmp_path)
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {*(f"failures.{form}" for form in FORMS), "success_map-lr-beta1.csv", *others(SOME)}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("figures", "report.html", "summary.csv", "comparisons.csv", "notes.txt")
+    }
+
+
+def nothing():
+    return Picture(lambda results: pd.DataFrame(columns=["task"]), draw=None, alt="Nothing.", section="breaks")
+
+
+def others(names):
+    """Files of figures that the table no longer has: to it they are somebody else's."""
+    return {f"{name}.{form}" for name in names if name == "profiles" for form in FORMS}
+
+
+def test_a_report_that_fails_leaves_the_earlier_one_as_it_was(build, tmp_path, monkeypatch):
+    write_report(build(), tmp_path)
+    before = contents(tmp_path)
+    monkeypatch.setattr(report, "page", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(build(keep=10), tmp_path)
+    assert contents(tmp_path) == before
+    assert not list(tmp_path.glob(".*"))
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from analysis import report
+from analysis.runs import load_results
+from study.store import RunDirectory
+steps = int(sys.argv[2])
+real = Path.rename
+def rename(self, target):
+    global steps
+    steps -= 1
+    if steps < 0:
+        os.kill(os.getpid(), 9)
+    return real(self, target)
+Path.rename = rename
+report.FIGURES = {"failures": report.FIGURES["failures"]}
+report.write_report(load_results(RunDirectory(sys.argv[1])), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_report_that_is_killed_leaves_no_page_beside_figures_of_another(tmp_path, monkeypatch, steps):
+    directory, rows = plan(tmp_path / "run")
+    folder = tmp_path / "run"
+    end(directory, rows["ns"], [0.1, 3.0, "diverged", 0.2])
+    monkeypatch.setattr(report, "FIGURES", {"failures": FIGURES["failures"]})
+    write_report(load_results(directory), folder)
+    old = (folder / "figures" / "failures.csv").read_bytes()
+    end(directory, rows["ns+gp1"], [0.1, 3.0, "diverged", 0.2])
+    command = [sys.executable, "-c", KILLED, str(folder), str(steps)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    assert not (folder / "report.html").exists()
+    assert len(list(folder.glob(".report-*"))) == 1
+    for path in folder.glob("figures/*.csv"):
+        assert (path.read_bytes() == old) == (steps == 0)
+    write_report(load_results(directory), folder)
+    assert (folder / "report.html").exists()
+    assert not list(folder.glob(".report-*"))
+
+
+# What ran
+
+
+def test_a_box_says_what_ran(tmp_path, bare):
+    directory, _ = plan(tmp_path / "run", notice="a < b")
+    results, ran = load_results(directory), origin(directory)
+    page = write_report(results, tmp_path / "out", origin=ran).html.read_text(encoding="utf-8")
+    assert {"manypaths", "engine epoch", "begun", "torch", "Python", "platform"} <= {name for name, _ in ran.facts}
+    for name, value in ran.facts:
+        assert f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" in page
+    shown = re.search(r"<details><summary>The sweep file</summary><pre[^>]*>(.*?)</pre>", page, re.DOTALL)[1]
+    assert html.unescape(shown) == (tmp_path / "run" / "sweep.toml").read_text(encoding="utf-8")
+    assert contents(tmp_path / "run").keys() == {path for path in contents(tmp_path / "run") if "report" not in path}
+
+
+def test_without_a_record_there_is_no_box(build, tmp_path, bare):
+    assert 'class="ran"' not in write_report(build(), tmp_path).html.read_text(encoding="utf-8")

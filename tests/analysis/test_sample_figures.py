@@ -83,13 +83,13 @@ def test_samples_of_asked_trials_are_read_with_the_real_ones(finished):
 
 def test_only_the_packs_of_asked_trials_are_read(finished, monkeypatch):
     _, results = finished
-    real, read = RunDirectory.read_part, []
+    real, read = RunDirectory.read_file, []
 
-    def read_part(self, table, part, columns=None):
-        read.append((table, part))
-        return real(self, table, part, columns)
+    def read_file(self, table, file, columns=None):
+        read.append((table, file))
+        return real(self, table, file, columns)
 
-    monkeypatch.setattr(RunDirectory, "read_part", read_part)
+    monkeypatch.setattr(RunDirectory, "read_file", read_file)
     first = results.plan.iloc[0]
     results.samples(first["trial_id"])
     packs = {part for table, part in read if table == "samples" and not part.startswith("real-")}

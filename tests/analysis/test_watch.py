@@ -1,4 +1,3 @@
-import dataclasses
 import http.client
 import json
 import os
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from analysis import watch as module
-from analysis.page import Live
+from analysis.background import Pictures
+from analysis.page import Drawing
 from analysis.runs import load_results
 from analysis.watch import Watched, address, server
 from study.errors import UserError
@@ -38,6 +38,40 @@ class Clock:
 @pytest.fixture
 def clock():
     return Clock()
+
+
+class Easel:
+    """Draws pictures when a test says so; `root` is what was asked for last."""
+
+    def __init__(self):
+        self.begun, self.stopped, self.ready, self.root = 0, 0, None, None
+
+    def __call__(self, root):
+        self.begun, self.root, self.ready = self.begun + 1, root, None
+        return self
+
+    def result(self, *, wait=False):
+        if wait and self.ready is None:
+            self.draw()
+        return self.ready
+
+    def draw(self, seconds=1.0):
+        """Finish the pictures of the run as it is."""
+        results = load_results(RunDirectory(self.root))
+        svg = f"<svg>{len(results.trials)}</svg>".encode()
+        drawn = (Drawing("success", "profiles", "A caption.", svg, PNG, 150),)
+        self.ready = Pictures(drawn, len(results.trials), len(results.plan), seconds)
+
+    def stop(self):
+        self.stopped += 1
+
+
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (300).to_bytes(4) + (200).to_bytes(4)
+
+
+@pytest.fixture
+def easel():
+    return Easel()
 
 
 @pytest.fixture
@@ -89,8 +123,8 @@ def contents(directory):
 # What is shown
 
 
-def test_the_page_is_the_report_of_now(run, clock):
-    watched = Watched(run[0], clock=clock)
+def test_the_page_is_the_report_of_now(run, clock, easel):
+    watched = Watched(run[0], clock=clock, begin=easel)
     page = watched.page().body.decode()
     assert "interim: 3 of 8 trials" in page
     assert 'class="explorer"' in page
@@ -98,9 +132,9 @@ def test_the_page_is_the_report_of_now(run, clock):
     assert words(watched) == "3 of 8 trials done, 1 diverged; nobody is running it."
 
 
-def test_a_new_part_is_shown_after_a_while(run, clock):
+def test_a_new_part_is_shown_after_a_while(run, clock, easel):
     directory, rest = run
-    watched = Watched(directory, clock=clock)
+    watched = Watched(directory, clock=clock, begin=easel)
     before = watched.page()
     end(directory, rest, [0.1, 0.2, "oom", 0.3])
     assert watched.page() == before  # a moment later: nothing is read
@@ -112,36 +146,45 @@ def test_a_new_part_is_shown_after_a_while(run, clock):
     assert "7 of 8 trials done" in words(watched)
 
 
-def test_nothing_is_made_anew_without_news(run, clock, monkeypatch):
-    watched = Watched(run[0], clock=clock)
+def test_nothing_is_made_anew_without_news(run, clock, monkeypatch, easel):
+    watched = Watched(run[0], clock=clock, begin=easel)
+    before = watched.page()
+    clock.now += module.POLL
+    watched.page()
+    easel.draw()
+    clock.now += 1000
     before = watched.page()
     monkeypatch.setattr(module, "load_results", None)  # would fail
     clock.now += 1000
     assert watched.page() == before
+    assert easel.begun == 1
 
 
-def test_a_page_that_took_long_is_made_seldom(run, clock, monkeypatch):
+def test_a_page_that_took_long_is_made_seldom(run, clock, monkeypatch, easel):
     directory, rest = run
-    made = module.live_page
+    said = module.sentences
 
-    def slow(results, live):
+    def slow(results):
         clock.now += 7
-        return made(results, live)
+        return said(results)
 
-    monkeypatch.setattr(module, "live_page", slow)
-    watched = Watched(directory, clock=clock)
+    monkeypatch.setattr(module, "sentences", slow)
+    watched = Watched(directory, clock=clock, begin=easel)
     before = watched.page()
     end(directory, rest, [0.1, 0.2, "oom", 0.3])
-    clock.now += 69
+    clock.now += 139
     assert watched.page() == before
-    clock.now += 1  # ten times seven seconds
+    assert "7 of 8 trials done" in words(watched)  # what is cheap is not kept waiting
+    clock.now += 1  # twenty times seven seconds
+    assert watched.page() == before  # asked a moment ago
+    clock.now += 2
     assert watched.page() != before
 
 
-def test_speed_and_time_left_are_told_while_it_runs(run, clock):
+def test_speed_and_time_left_are_told_while_it_runs(run, clock, easel):
     directory, rest = run
     with lease(directory):
-        watched = Watched(directory, clock=clock)
+        watched = Watched(directory, clock=clock, begin=easel)
         assert "trials/s" not in words(watched)
         end(directory, rest, [0.1, 0.2, "oom", None])
         clock.now += 6
@@ -152,16 +195,17 @@ def test_speed_and_time_left_are_told_while_it_runs(run, clock):
         )
 
 
-def test_a_finished_run_is_settled(tmp_path, clock):
-    watched = Watched(finished(tmp_path / "run", {"ns": [0.1] * 4, "ns+gp1": [3.0] * 4}), clock=clock)
+def test_a_finished_run_is_settled(tmp_path, clock, easel):
+    directory = finished(tmp_path / "run", {"ns": [0.1] * 4, "ns+gp1": [3.0] * 4})
+    watched = Watched(directory, clock=clock, begin=easel)
     page = watched.page().body.decode()
     assert "interim" not in page.split('id="reading"')[0].split("<body>")[1]
     assert words(watched) == "8 of 8 trials done; nobody is running it."
 
 
-def test_a_run_that_goes_away_leaves_its_last_page(run, clock):
+def test_a_run_that_goes_away_leaves_its_last_page(run, clock, easel):
     directory, _ = run
-    watched = Watched(directory, clock=clock)
+    watched = Watched(directory, clock=clock, begin=easel)
     before = watched.page()
     shutil.rmtree(directory.root)
     clock.now += 100
@@ -169,9 +213,9 @@ def test_a_run_that_goes_away_leaves_its_last_page(run, clock):
     assert words(watched).startswith("This is what was there last: ")
 
 
-def test_the_run_directory_is_left_alone(run, clock, serving):
+def test_the_run_directory_is_left_alone(run, clock, serving, easel):
     before = contents(run[0])
-    ask = serving(Watched(run[0], clock=clock))
+    ask = serving(Watched(run[0], clock=clock, begin=easel))
     for path in ("/", "/status", "/nothing"):
         ask(path)
     assert contents(run[0]) == before
@@ -182,11 +226,125 @@ def test_what_is_no_run_directory_is_refused(tmp_path):
         Watched(RunDirectory(tmp_path))
 
 
+# Its pictures
+
+
+def test_the_page_does_not_wait_for_pictures_and_says_of_how_many_trials_they_are(run, clock, easel):
+    directory, _ = run
+    watched = Watched(directory, clock=clock, begin=easel)
+    assert easel.begun == 0  # nobody has looked
+    clock.now += module.POLL
+    first = watched.page()
+    assert easel.begun == 1
+    assert "The pictures are being drawn." in first.body.decode()
+    assert "<img" not in first.body.decode()
+    easel.draw()
+    clock.now += module.POLL
+    second = watched.page()
+    assert second.version != first.version
+    assert "Pictures of 3 of 8 trials." in second.body.decode()
+    assert "<img" in second.body.decode()
+    assert watched.figure("success").body == b"<svg>3</svg>"
+    assert watched.figure("nothing") is None
+
+
+def test_pictures_are_drawn_anew_after_twenty_times_what_they_took(run, clock, easel):
+    directory, rest = run
+    watched = Watched(directory, clock=clock, begin=easel)
+    clock.now += module.POLL
+    watched.status()
+    easel.draw(seconds=15.0)
+    clock.now += module.POLL
+    watched.status()
+    taken = clock.now
+    end(directory, rest, [0.1, 0.2, "oom", None])
+    clock.now = taken + 299
+    page = watched.page().body.decode()
+    assert easel.begun == 1
+    assert "interim: 6 of 8 trials" in page
+    assert "Pictures of 3 of 8 trials." in page
+    clock.now = taken + 303  # twenty times fifteen seconds, and asked more than a moment ago
+    watched.status()
+    assert easel.begun == 2
+    easel.draw()
+    clock.now += module.POLL
+    assert "Pictures of 6 of 8 trials." in watched.page().body.decode()
+
+
+def test_a_run_that_ends_is_drawn_at_once_and_then_no_more(run, clock, easel):
+    directory, rest = run
+    watched = Watched(directory, clock=clock, begin=easel)
+    clock.now += module.POLL
+    watched.status()
+    easel.draw(seconds=1e6)
+    clock.now += module.POLL
+    watched.status()
+    end(directory, rest, [0.1, 0.2, "oom", 0.3])
+    end(directory, plan_of(directory, "ns"), [0.1, 3.0, "diverged", 0.2])
+    clock.now += module.POLL
+    watched = Watched(directory, clock=clock, begin=easel)
+    for _ in range(4):
+        clock.now += module.POLL
+        watched.status()
+        easel.draw()
+    assert easel.begun == 2
+    page = watched.page().body.decode()
+    assert "Pictures of" not in page
+    assert "<img" in page
+
+
+def plan_of(directory, method):
+    return [row for row in directory.read_table("plan").to_pylist() if row["method"] == method]
+
+
+def test_pictures_that_could_not_be_drawn_are_said_and_the_last_ones_stay(run, clock, easel):
+    directory, rest = run
+    watched = Watched(directory, clock=clock, begin=easel)
+    clock.now += module.POLL
+    watched.status()
+    easel.draw()
+    clock.now += module.POLL
+    watched.status()
+    end(directory, rest, [0.1, 0.2, "oom", None])
+    clock.now += 100
+    watched.status()
+    easel.ready = "no more memory."
+    clock.now += module.POLL
+    page = watched.page().body.decode()
+    assert "The pictures could not be drawn: no more memory." in page
+    assert "<img" in page
+    clock.now += 1e6
+    watched.status()
+    assert easel.begun == 2  # the same would come of it
+
+
+def test_a_whole_page_waits_for_its_pictures(run, clock, easel):
+    watched = Watched(run[0], clock=clock, begin=easel)
+    assert "Pictures of 3 of 8 trials." in watched.whole().body.decode()
+    assert easel.stopped == 1
+
+
+def test_drawing_ends_with_the_server(run, clock, easel):
+    watched = Watched(run[0], clock=clock, begin=easel)
+    clock.now += module.POLL
+    with server(watched):
+        watched.status()
+        assert (easel.begun, easel.stopped) == (1, 0)
+    assert easel.stopped == 1
+
+
+def test_a_large_run_that_goes_on_gets_only_the_cheap_sentences(run, monkeypatch):
+    results = load_results(run[0])
+    assert any(module.sentences(results).breaks.values())
+    monkeypatch.setattr(module, "AFFORDABLE", 7)
+    assert not any(module.sentences(results).breaks.values())
+
+
 # How it is served
 
 
-def test_the_page_and_its_status_are_served(run, clock, serving):
-    watched = Watched(run[0], clock=clock)
+def test_the_page_and_its_status_are_served(run, clock, serving, easel):
+    watched = Watched(run[0], clock=clock, begin=easel)
     ask = serving(watched)
     answer, body = ask()
     assert (answer.status, body) == (200, watched.page().body)
@@ -198,8 +356,17 @@ def test_the_page_and_its_status_are_served(run, clock, serving):
         assert found.status == 200
 
 
-def test_what_has_not_changed_is_not_sent_again(run, clock, serving):
-    ask = serving(Watched(run[0], clock=clock))
+def test_a_picture_is_served_at_its_full_size(run, clock, serving, easel):
+    watched = Watched(run[0], clock=clock, begin=easel)
+    ask = serving(watched)
+    assert ask("/figures/success.svg")[0].status == 404
+    watched.whole()
+    answer, body = ask("/figures/success.svg")
+    assert (answer.status, answer.headers["Content-Type"], body) == (200, "image/svg+xml", b"<svg>3</svg>")
+
+
+def test_what_has_not_changed_is_not_sent_again(run, clock, serving, easel):
+    ask = serving(Watched(run[0], clock=clock, begin=easel))
     tag = ask()[0].headers["ETag"]
     answer, body = ask(**{"If-None-Match": tag})
     assert (answer.status, body) == (304, b"")
@@ -208,8 +375,8 @@ def test_what_has_not_changed_is_not_sent_again(run, clock, serving):
     assert ask(**{"If-None-Match": tag})[0].status == 200
 
 
-def test_the_head_alone_can_be_had(run, clock, serving):
-    ask = serving(Watched(run[0], clock=clock))
+def test_the_head_alone_can_be_had(run, clock, serving, easel):
+    ask = serving(Watched(run[0], clock=clock, begin=easel))
     answer, body = ask(method="HEAD")
     assert (answer.status, body) == (200, b"")
     assert int(answer.headers["Content-Length"]) > 10_000
@@ -218,8 +385,8 @@ def test_the_head_alone_can_be_had(run, clock, serving):
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "localhost:1", "", "[::1]", "0.0.0.0"]
 )
-def test_other_names_for_this_machine_are_refused(run, clock, serving, host):
-    ask = serving(Watched(run[0], clock=clock))
+def test_other_names_for_this_machine_are_refused(run, clock, serving, host, easel):
+    ask = serving(Watched(run[0], clock=clock, begin=easel))
     port = ask.address.rstrip("/").rpartition(":")[2]
     answer, body = ask(Host=host.format(port=port))
     assert answer.status == 403
@@ -227,23 +394,25 @@ def test_other_names_for_this_machine_are_refused(run, clock, serving, host):
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:{port}", "127.0.0.1:{port}"])
-def test_its_own_names_are_accepted(run, clock, serving, host):
-    ask = serving(Watched(run[0], clock=clock))
+def test_its_own_names_are_accepted(run, clock, serving, host, easel):
+    ask = serving(Watched(run[0], clock=clock, begin=easel))
     port = ask.address.rstrip("/").rpartition(":")[2]
     assert ask(Host=host.format(port=port))[0].status == 200
 
 
-@pytest.mark.parametrize("path", ["/sweep.toml", "/../sweep.toml", "/status/", "/trials"])
-def test_nothing_else_is_served(run, clock, serving, path):
-    assert serving(Watched(run[0], clock=clock))(path)[0].status == 404
+@pytest.mark.parametrize(
+    "path", ["/sweep.toml", "/../sweep.toml", "/status/", "/trials", "/figures/", "/figures/../sweep.toml"]
+)
+def test_nothing_else_is_served(run, clock, serving, path, easel):
+    assert serving(Watched(run[0], clock=clock, begin=easel))(path)[0].status == 404
 
 
-def test_nothing_is_taken(run, clock, serving):
-    assert serving(Watched(run[0], clock=clock))("/", method="POST")[0].status == 501
+def test_nothing_is_taken(run, clock, serving, easel):
+    assert serving(Watched(run[0], clock=clock, begin=easel))("/", method="POST")[0].status == 501
 
 
-def test_once_ends_after_the_page(run, clock, serving):
-    ask = serving(Watched(run[0], clock=clock), once=True)
+def test_once_ends_after_the_page(run, clock, serving, easel):
+    ask = serving(Watched(run[0], clock=clock, begin=easel), once=True)
     assert ask("/status")[0].status == 200
     assert ask.thread.is_alive()
     assert ask()[0].status == 200
@@ -251,14 +420,14 @@ def test_once_ends_after_the_page(run, clock, serving):
     assert not ask.thread.is_alive()
 
 
-def test_a_port_that_is_taken_is_one_sentence(run, clock):
-    watched = Watched(run[0], clock=clock)
+def test_a_port_that_is_taken_is_one_sentence(run, clock, easel):
+    watched = Watched(run[0], clock=clock, begin=easel)
     with server(watched) as first, pytest.raises(UserError, match=rf"--port {first.server_port} cannot be had"):
         server(watched, port=first.server_port).__enter__()
 
 
-def test_only_this_machine_reaches_it(run, clock):
-    with server(Watched(run[0], clock=clock)) as found:
+def test_only_this_machine_reaches_it(run, clock, easel):
+    with server(Watched(run[0], clock=clock, begin=easel)) as found:
         assert found.server_address[0] == "127.0.0.1"
 
 
@@ -284,12 +453,3 @@ def test_the_command_refuses_what_is_no_run(tmp_path):
     assert found.returncode == 2
     assert found.stderr.startswith("error: ")
     assert found.stderr.count("\n") == 1
-
-
-def test_an_ended_run_is_shown_with_its_pictures(tmp_path):
-    ended = load_results(finished(tmp_path / "run", ENDINGS))
-    ended = dataclasses.replace(ended, plan=ended.plan[ended.plan["trial_id"].isin(ended.trials["trial_id"])])
-    live = Live("1", "done", 3.0)
-    assert "<figure" in module.live_page(ended, live)
-    going_on = dataclasses.replace(ended, trials=ended.trials.iloc[:-1])
-    assert "<figure" not in module.live_page(going_on, live)

@@ -12,22 +12,25 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from analysis import intervals, profiles, report, watch
+from analysis.background import Pictures
 from analysis.outcomes import point_means, sample
 from analysis.report import write_report
 from analysis.runs import load_results
 from analysis.words import share
+from study.store import RunDirectory
 from tests.analysis.stored import end, finished, plan
 
 pytestmark = pytest.mark.timeout(240)  # one of them draws every figure, which takes ten seconds on two quiet cores
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WIDTHS = (360, 1280)
+WIDTHS = (360, 390, 1280)
 SCHEMES = ("light", "dark")
 TASK = "manifold-d2"
 METHODS = ("ns", "ns+gp1", "wgan+gp1")
@@ -368,6 +371,22 @@ def test_every_picture_is_drawn(visit, whole):
     assert all(natural > 100 and shown > 100 and words > 20 for natural, shown, words in sizes)
 
 
+def test_on_a_phone_every_picture_fits_and_has_its_full_size(visit, whole):
+    page = visit(whole, width=390)
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    boxes = page.evaluate(
+        """[...document.querySelectorAll("figure")].map((one) => {
+          const shown = one.querySelector("img").getBoundingClientRect(), around = one.querySelector(".picture");
+          return [shown.left >= 0, shown.right <= 390, around.scrollWidth <= around.clientWidth];
+        })"""
+    )
+    assert len(boxes) > 8
+    assert all(all(box) for box in boxes)
+    links = page.locator("figcaption a").evaluate_all("(all) => all.map((one) => one.href)")
+    assert len(links) == len(boxes)
+    assert all(Path(urlsplit(link).path).is_file() for link in links)
+
+
 def test_everything_is_reached_by_keyboard_and_has_a_name(visit, page_of):
     page = visit(page_of)
     found = page.locator(".explorer").evaluate(
@@ -416,12 +435,39 @@ def sweep(tmp_path):
     return directory, rows
 
 
+class Few:
+    """Draws one figure here, since all of them take another process ten seconds and more."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def result(self, *, wait=False):
+        results = load_results(RunDirectory(self.root))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(report, "FIGURES", {"success": report.FIGURES["success"]})
+            return Pictures(tuple(report.drawings(results)), len(results.trials), len(results.plan), 0.0)
+
+    def stop(self):
+        """Nothing is left to end."""
+
+
 @pytest.fixture
-def address(sweep, monkeypatch):
+def gate():
+    """Nothing is drawn before it is open."""
+    return threading.Event()
+
+
+@pytest.fixture
+def address(sweep, monkeypatch, gate):
     """Where it is served, by a server that is asked ten times a second."""
     monkeypatch.setattr(watch, "POLL", 0.1)
     monkeypatch.setattr(watch, "SPARING", 0.0)
-    with watch.server(watch.Watched(sweep[0])) as found:
+
+    class Gated(Few):
+        def result(self, *, wait=False):
+            return super().result(wait=wait) if gate.is_set() else None
+
+    with watch.server(watch.Watched(sweep[0], begin=Gated)) as found:
         thread = threading.Thread(target=found.serve_forever, daemon=True)
         thread.start()
         yield watch.address(found)
@@ -453,15 +499,41 @@ def test_a_watched_run_shows_what_is_new_and_keeps_the_choices(visit, address, s
     expect(slider).to_be_focused()
 
 
-def test_a_watched_run_that_ends_loses_its_banner(visit, address, sweep):
+def test_a_watched_run_that_ends_loses_its_banner(visit, address, sweep, gate):
     page = visit(address)
     directory, rows = sweep
     for name in ("ns+gp1", "wgan+gp1"):
         end(directory, rows[name], endings(rows[name]))
-    expect(page.locator("figure").first).to_be_attached(timeout=120_000)  # every picture is drawn for it
+    gate.set()
+    expect(page.locator("figure").first).to_be_attached(timeout=60_000)
+    expect(page.locator("p.drawn")).to_have_count(0, timeout=60_000)
     expect(page.locator("#live")).to_contain_text("384 of 384 trials done")
     expect(page.get_by_text("interim: ")).to_have_count(0)
     expect(page.locator(".verdict").first).not_to_have_class(re.compile("open"))
+
+
+def test_a_watched_run_shows_pictures_and_then_newer_ones(visit, address, sweep, gate):
+    page = visit(address)
+    page.evaluate("window.same = true")
+    expect(page.get_by_text("The pictures are being drawn.").first).to_be_visible()
+    slider = page.get_by_role("slider", name="beta1 from")
+    slider.focus()
+    gate.set()
+    expect(page.get_by_text("Pictures of 128 of 384 trials.").first).to_be_visible()
+    picture = page.locator("#pictures-profiles img").first
+    before = picture.get_attribute("src")
+    gate.clear()
+    directory, rows = sweep
+    end(directory, rows["ns+gp1"], endings(rows["ns+gp1"]))
+    expect(page.get_by_text("interim: 256 of 384 trials")).to_be_visible()
+    expect(page.get_by_text("Pictures of 128 of 384 trials.").first).to_be_visible()  # the last ones stay until then
+    gate.set()
+    expect(page.get_by_text("Pictures of 256 of 384 trials.").first).to_be_visible()
+    assert picture.get_attribute("src") != before
+    assert page.evaluate("window.same")  # it was not loaded again
+    expect(slider).to_be_focused()
+    link = page.locator("#pictures-profiles figcaption a").first.get_attribute("href")
+    assert page.request.get(address + link).headers["content-type"] == "image/svg+xml"
 
 
 def test_the_command_serves_the_page_and_its_end_is_told(visit, sweep):
