@@ -73,12 +73,12 @@ def seconds(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def write(directory: RunDirectory, count: int) -> None:
+def write(directory: RunDirectory, count: int, pack: int = PACK) -> None:
     """Write the tables of a run with as many trials, in parts as packs write them."""
     rng = np.random.default_rng(0)
-    for first in range(0, count, PACK):
+    for first in range(0, count, pack):
         name = f"{first:016x}"
-        rows = [_trial(first + i, name, rng) for i in range(PACK)]
+        rows = [_trial(first + i, name, rng) for i in range(pack)]
         directory.write_part("history", name, _history([row["trial_id"] for row in rows], rows[0]["method"], rng))
         directory.write_part("trials", name, build_table("trials", rows, METRICS))
 
@@ -105,8 +105,8 @@ def _trial(index: int, pack: str, rng: np.random.Generator) -> dict[str, object]
 
 
 def _history(ids: list[object], method: object, rng: np.random.Generator) -> pa.Table:
-    schema, n = arrow_schema("history", METRICS), PACK * EVALUATIONS
-    evaluation = np.tile(np.arange(EVALUATIONS), PACK)
+    schema, n = arrow_schema("history", METRICS), len(ids) * EVALUATIONS
+    evaluation = np.tile(np.arange(EVALUATIONS), len(ids))
     steps = {
         "evaluation": evaluation,
         "generator_steps": 20 * (evaluation + 1),

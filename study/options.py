@@ -10,6 +10,9 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (TOML).")]
 RunDir = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, a path or URI.")]
+Address = Annotated[
+    str | None, typer.Option(metavar="URL", help="A cluster's dashboard, e.g. http://HEAD:8265: asks of its jobs.")
+]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there, not to standard output.")]
 
 

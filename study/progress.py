@@ -20,29 +20,28 @@ POLL_SECONDS, PLAIN_SECONDS = 0.5, 15.0
 
 @dataclass
 class Tally:
-    """Counts the trials of a run; each finished pack is read once.
+    """Counts the trials of a run; each finished pack is counted once.
 
     Attributes:
         directory: The run directory.
         packs: Planned packs and their trials' number.
         statuses: Finished trials by status.
         seen: Packs counted in `statuses`.
+        ended: Attempts that ended, and how: these are not read again.
     """
 
     directory: RunDirectory
     packs: Mapping[str, int]
     statuses: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
+    ended: dict[str, str] = field(default_factory=dict)
 
     def update(self) -> None:
         """Count packs that finished since the last call."""
-        for name in set(self.directory.parts("trials")) - self.seen:
-            try:
-                table = self.directory.read_part("trials", name, ["status"])
-            except OSError:
-                continue
-            self.statuses.update(table["status"].to_pylist())
-            self.seen.add(name)
+        fresh = set(self.directory.parts("trials")) - self.seen
+        for part in self.directory.readable_parts("trials", ["status"], parts=fresh) if fresh else ():
+            self.statuses.update(part.table["status"].to_pylist())
+            self.seen.update(part.packs)
 
     @property
     def planned(self) -> int:
@@ -57,16 +56,17 @@ class Tally:
     def under_way(self) -> float:
         """Trials' worth of work done in packs that are not finished."""
         total = 0.0
-        for file in self.directory.names("progress", ".json"):
-            content = self.directory.read_json(f"progress/{file}")
-            if content and content["pack"] not in self.seen:
+        for content in self.directory.read_all_json("progress").values():
+            if content["pack"] not in self.seen:
                 total += content["trials"] * content["evaluations"] / content["of"]
         return total
 
     def failed_attempts(self) -> int:
         """Attempts at packs that ended in an error."""
-        files = self.directory.names("attempts", ".json")
-        return sum((self.directory.read_json(f"attempts/{f}") or {}).get("outcome") == "failed" for f in files)
+        for name, note in self.directory.read_all_json("attempts", without=self.ended).items():
+            if note.get("outcome") != "started":
+                self.ended[name] = str(note.get("outcome"))
+        return list(self.ended.values()).count("failed")
 
 
 @contextmanager

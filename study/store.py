@@ -1,37 +1,41 @@
 """The run directory: the one place that reads and writes Parquet, on a local disk or any Arrow file system.
 
 Files are built in memory and published whole under their final name, so a reader sees the old content or the new and
-a killed writer leaves nothing that looks finished.
+a killed writer leaves nothing that looks finished. Small files may have been merged into few (`study.compaction`):
+here a part is a pack's rows, whatever file holds them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import uuid
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from pyarrow import fs
+from numpy.typing import NDArray
 
 from study.errors import UserError
-from study.files import write_whole
+from study.filesystem import REQUESTS, Folder
+from study.parts import BEING_MERGED, MERGED, Listing, Packs, Piece, packs_of
 from study.schema import SCHEMA_VERSION, TABLES
 
-SWEEP, MANIFEST, LEASE = "sweep.toml", "manifest.json", "lease.json"
+SWEEP, MANIFEST, LEASE, COMPACTED = "sweep.toml", "manifest.json", "lease.json", "compacted.json"
 FOLDERS = ("plan", "trials", "history", "attempts", "progress", "checkpoints", "samples", "figures", "files", "ray")
 REPORT = ("report.html", "summary.csv", "comparisons.csv")
-ENTRIES = {SWEEP, MANIFEST, LEASE, *FOLDERS, *REPORT}
+ENTRIES = {SWEEP, MANIFEST, LEASE, COMPACTED, *FOLDERS, *REPORT}
 """Everything that belongs in a run directory."""
 
+RESULTS = ("history", "samples", "trials")
+"""Tables with a part of each pack, which can be merged; the last is the commit."""
 
 PART_FORMAT: dict[str, dict[str, Any]] = {
     # many parts of few rows and many columns: what a column costs beside its numbers is what reading them costs
@@ -41,6 +45,18 @@ PART_FORMAT: dict[str, dict[str, Any]] = {
     "samples": {"compression": "zstd", "use_dictionary": False, "write_statistics": False},
 }
 """How each table's parts are encoded."""
+
+ROWS = {"plan": 2**14}
+"""Rows of a group that is read at once, where it is not all of a small file: a worker reads its own pack's."""
+
+MERGED_FORMAT: dict[str, Any] = {"compression": "zstd"}
+"""How files of many packs are encoded."""
+
+AT_ONCE = 256
+"""Files whose rows are in memory together where one after the other is looked at."""
+
+PATIENCE = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""Seconds to wait before reading a table again whose files were merged meanwhile; NFS shows old names for a while."""
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -57,198 +73,227 @@ def arrow_schema(table: str, metrics: Sequence[str] = ()) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Part:
-    """One Parquet file of a table."""
+    """Rows of one file of a table.
+
+    Attributes:
+        name: The file's name, without suffix.
+        table: The rows.
+        packs: The packs they belong to.
+    """
 
     name: str
     table: pa.Table
+    packs: tuple[str, ...] = ()
 
 
-class RunDirectory:
+class RunDirectory(Folder):
     """A run directory by path or URI; every file name of a run comes from here."""
 
     def __init__(self, root: str | Path) -> None:
-        """Open a run directory, which need not exist yet.
+        """Open a run directory, which need not exist yet; see `Folder`."""
+        super().__init__(root)
+        self._held: dict[str, Packs] = {}
 
-        Args:
-            root: A path, or a URI such as s3://bucket/runs/x.
+    # Files
+
+    def listing(self, table: str) -> Listing:
+        """The files of a table now, and which packs the merged ones hold."""
+        names = [name.removesuffix(".parquet") for name in self.names(table, ".parquet")]
+        noted = self.noted(table) if table in RESULTS else []  # read after the names: see docs/storage.md
+        merged, broken = {}, []
+        for name in sorted({name for name in names if name.startswith(MERGED)} | set(noted)):
+            try:
+                if name in names or self.exists(f"{table}/{name}.parquet"):
+                    merged[name] = self._packs_in(table, name)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                broken.append(name)
+        small = tuple(name for name in names if not name.startswith((MERGED, BEING_MERGED)))
+        return Listing(small, merged, tuple(broken), BEING_MERGED in names)
+
+    def noted(self, table: str) -> list[str]:
+        """Merged files that there are, or were to be, of a table; noted before the first small file is removed."""
+        names: list[str] = (self.read_json(COMPACTED) or {}).get(table, [])
+        return names
+
+    def _packs_in(self, table: str, name: str) -> Packs:
+        """What a merged file holds; asked once, for the name changes with it."""
+        key = f"{table}/{name}"
+        if key not in self._held:
+            with self._opened(table, name) as file:
+                said = (file.schema_arrow.metadata or {}).get(b"packs", b"null")
+            try:
+                self._held[key] = packs_of(json.loads(said))
+            except ValueError as error:
+                raise OSError(f"{self}/{key}.parquet is not a merged file: {error}") from None
+        return self._held[key]
+
+    def _opened(self, table: str, file: str) -> pq.ParquetFile:
+        path = f"{self._path}/{table}/{file}.parquet"
+        try:
+            # files are many and small: one request for all columns
+            found = pq.ParquetFile(path, filesystem=self._fs, pre_buffer=True)
+        except pa.ArrowInvalid as error:
+            raise OSError(f"{path} is not a whole Parquet file: {error}") from None
+        _refuse_newer(found.schema_arrow.metadata or {}, path)
+        return found
+
+    def read_file(self, table: str, file: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read one file of a table.
 
         Raises:
-            UserError: For a URI that no file system answers to.
+            UserError: If it was written by a newer version.
+            OSError: If it is not a whole Parquet file (pyarrow's ArrowInvalid is a ValueError and an OSError here).
         """
         try:
-            if "://" in str(root):
-                self._fs, self._path = fs.FileSystem.from_uri(str(root))
-            else:
-                self._fs, self._path = fs.LocalFileSystem(), str(Path(root).absolute())
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"cannot open the run directory {root}: {error}") from None
-        self.local = isinstance(self._fs, fs.LocalFileSystem)
-        if self.local and Path(self._path).is_file():
-            raise UserError(f"{self._path} is a file: a run directory has to be a folder, or not to exist yet")
-        self.root = self._path if self.local else str(root)
+            # threads between small files, not inside
+            with self._opened(table, file) as opened:
+                found = opened.read(columns=columns, use_threads=file.startswith(MERGED))
+        except pa.ArrowInvalid as error:
+            raise OSError(f"{self}/{table}/{file}.parquet is not a whole Parquet file: {error}") from None
+        kept = {key: value for key, value in (found.schema.metadata or {}).items() if key != b"packs"}
+        return found.replace_schema_metadata(kept or None)
 
-    def __str__(self) -> str:
-        """The path or URI, as messages show it."""
-        return self.root
+    def read_rows(self, table: str, file: str, rows: range) -> pa.Table:
+        """Some rows of a file, one after the other; the groups of rows that hold none of them are not read."""
+        with self._opened(table, file) as opened:
+            sizes = [opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups)]
+            starts = np.cumsum([0, *sizes])
+            wanted = [g for g in range(len(sizes)) if starts[g] < rows.stop and starts[g + 1] > rows.start]
+            found = opened.read_row_groups(wanted, use_threads=False)
+        return found.slice(rows.start - starts[wanted[0]], len(rows))
 
-    # Bytes
-
-    def publish(self, name: str, data: bytes) -> None:
-        """Write a file whole: readers see what was there before or all of `data`."""
-        target = f"{self._path}/{name}"
-        if not self.local:
-            with self._fs.open_output_stream(target) as stream:
-                stream.write(data)
-            return
-        path = Path(target)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data, durable=True)
-
-    def create(self, name: str, data: bytes) -> bool:
-        """Write a file only if there is none; False if there is. Exact on a local disk, best effort elsewhere."""
-        if not self.local:
-            if self.read(name) is not None:
-                return False
-            self.publish(name, data)
-            return True
-        path = Path(self._path) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            temporary.write_bytes(data)
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        return True
-
-    def read(self, name: str) -> bytes | None:
-        """A file's content, or None if there is no such file."""
-        try:
-            with self._fs.open_input_stream(f"{self._path}/{name}") as stream:
-                content: bytes = stream.read()
-                return content
-        except FileNotFoundError:
-            return None
-
-    def remove(self, name: str) -> None:
-        """Delete a file if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.delete_file(f"{self._path}/{name}")
-
-    def names(self, folder: str = "", suffix: str = "") -> list[str]:
-        """Names inside a folder in order, hidden and temporary ones left out."""
-        selector = fs.FileSelector(f"{self._path}/{folder}".rstrip("/"), allow_not_found=True)
-        found = [info.base_name for info in self._fs.get_file_info(selector)]
-        return sorted(name for name in found if not name.startswith(".") and name.endswith(suffix))
-
-    def read_json(self, name: str) -> dict[str, Any] | None:
-        """A JSON file's content; None if it is missing or not (yet) JSON."""
-        data = self.read(name)
-        try:
-            content: dict[str, Any] | None = json.loads(data) if data else None
-        except ValueError:
-            return None
-        return content
-
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Publish a JSON file."""
-        self.publish(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    def write_file(self, table: str, file: str, content: pa.Table, packs: Packs | None = None) -> None:
+        """Publish one file of a table; with `packs`, a merged one that holds these in the order of its rows."""
+        said = dict(content.schema.metadata or {})
+        if packs is not None:
+            said[b"packs"] = json.dumps(packs).encode()
+        sink = pa.BufferOutputStream()
+        form = PART_FORMAT[table] if packs is None else MERGED_FORMAT
+        with pq.ParquetWriter(sink, content.schema.with_metadata(said), **form) as writer:
+            writer.write_table(content.replace_schema_metadata(said), row_group_size=ROWS.get(table, 2**17))
+            writer.add_key_value_metadata(said)  # which the schema, where it is stored, would give too
+        self.publish(f"{table}/{file}.parquet", sink.getvalue().to_pybytes())
 
     # Tables
 
     def write_part(self, table: str, part: str, content: pa.Table) -> None:
-        """Publish one Parquet file of a table."""
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, content.schema, **PART_FORMAT[table]) as writer:
-            writer.write_table(content)
-            writer.add_key_value_metadata(content.schema.metadata)  # which store_schema would have written
-        self.publish(f"{table}/{part}.parquet", sink.getvalue().to_pybytes())
+        """Publish a pack's rows, unless a merged file has them already: a second writer changes nothing."""
+        if table in RESULTS and any(part in dict(self._merged(table, name)) for name in self.noted(table)):
+            return
+        self.write_file(table, part, content)
+
+    def _merged(self, table: str, name: str) -> Packs:
+        try:
+            return self._packs_in(table, name)
+        except OSError:
+            return ()
 
     def parts(self, table: str) -> list[str]:
-        """Names of a table's parts, in order."""
-        return [name.removesuffix(".parquet") for name in self.names(table, ".parquet")]
+        """Names of a table's parts, in order, each once."""
+        return self.listing(table).packs()
 
     def read_part(self, table: str, part: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read one part.
 
         Raises:
             UserError: If it was written by a newer version.
-            OSError: If it is not a whole Parquet file (pyarrow's ArrowInvalid is a ValueError and an OSError here).
+            OSError: If it is not there or not in a whole Parquet file.
         """
-        path = f"{self._path}/{table}/{part}.parquet"
         try:
-            # parts are many and small: one request for all columns, and threads between parts, not inside
-            with pq.ParquetFile(path, filesystem=self._fs, pre_buffer=True) as file:
-                _refuse_newer(file.schema_arrow.metadata or {}, path)
-                return file.read(columns=columns, use_threads=False)
-        except pa.ArrowInvalid as error:
-            raise OSError(f"{path} is not a whole Parquet file: {error}") from None
+            return self.read_file(table, part, columns)
+        except OSError:
+            for piece in self.listing(table).pieces({part}):
+                if piece.file != part:
+                    return self._read(table, piece, columns)
+            raise
 
-    def readable_parts(self, table: str, columns: Sequence[str] | None = None) -> Iterator[Part]:
-        """The whole parts of a table; broken ones are left out (`broken_parts` names them)."""
-        for part in self.parts(table):
+    def _read(self, table: str, piece: Piece, columns: Sequence[str] | None) -> pa.Table:
+        found = self.read_file(table, piece.file, columns)
+        return found if piece.spans is None else pa.concat_tables([found.slice(*span) for span in piece.spans])
+
+    def _found(
+        self, table: str, pieces: Sequence[Piece], columns: Sequence[str] | None
+    ) -> Iterator[tuple[Piece, pa.Table | OSError]]:
+        """What reading each piece gives, in order; some files at a time, side by side."""
+
+        def read(piece: Piece) -> pa.Table | OSError:
             try:
-                yield Part(part, self.read_part(table, part, columns))
-            except OSError:
-                continue
-
-    def _tables(self, table: str, columns: Sequence[str] | None, parts: Sequence[str]) -> Iterator[pa.Table]:
-        """The tables of those parts that can be read, side by side and in order; a warning for each of the others."""
-
-        def read(part: str) -> pa.Table | OSError:
-            try:
-                return self.read_part(table, part, columns)
+                return self._read(table, piece, columns)
             except OSError as error:
                 return error
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for part, found in zip(parts, pool.map(read, parts), strict=True):
-                if not isinstance(found, OSError):
-                    yield found
-                elif not isinstance(found, FileNotFoundError):
-                    warnings.warn(
-                        f"{self}/{table}/{part}.parquet is not a whole Parquet file: its rows are left out, and "
-                        "`manypaths run` of the sweep file makes them again",
-                        stacklevel=4,
-                    )
+        with ThreadPoolExecutor(os.cpu_count() if self.local else REQUESTS) as pool:
+            for first in range(0, len(pieces), AT_ONCE):
+                some = pieces[first : first + AT_ONCE]
+                yield from zip(some, pool.map(read, some), strict=True)
+
+    def readable_parts(
+        self, table: str, columns: Sequence[str] | None = None, *, parts: Collection[str] | None = None
+    ) -> Iterator[Part]:
+        """The rows of every file, or of some parts; broken files are left out (`broken_parts` names them)."""
+        for piece, found in self._found(table, self.listing(table).pieces(parts), columns):
+            if not isinstance(found, OSError):
+                yield Part(piece.file, found, piece.packs)
 
     def broken_parts(self, table: str) -> list[str]:
-        """Parts that are not whole Parquet files."""
-        broken = []
-        for part in self.parts(table):
-            try:
-                self.read_part(table, part, ["trial_id"])
-            except OSError:
-                broken.append(part)
-        return broken
+        """Files that are not whole Parquet files and whose rows no other has."""
+        listing = self.listing(table)
+        broken = [piece.file for piece, found in self._found(table, listing.pieces(), ["trial_id"]) if _bad(found)]
+        return sorted([*broken, *listing.broken])
 
     def read_table(
-        self, table: str, columns: Sequence[str] | None = None, *, parts: Sequence[str] | None = None
+        self, table: str, columns: Sequence[str] | None = None, *, parts: Collection[str] | None = None
     ) -> pa.Table:
-        """A whole table, or some parts of it, joined; an empty table with the fixed columns if there are none."""
-        tables = list(self._tables(table, columns, self.parts(table) if parts is None else parts))
+        """A whole table, or some parts of it, joined; an empty table with the fixed columns if there are none.
+
+        Raises:
+            UserError: If it was written by a newer version.
+            OSError: If its files keep changing.
+        """
+        wanted = None if parts is None else set(parts)
+        for seconds in PATIENCE:
+            time.sleep(seconds)
+            listing = self.listing(table)
+            found = list(self._found(table, listing.pieces(wanted), columns))
+            if not any(isinstance(rows, FileNotFoundError) for _, rows in found):
+                break
+        else:
+            raise OSError(f"the files of {self}/{table} keep changing: try again")
+        self._warn_of(table, [*listing.broken, *(piece.file for piece, rows in found if isinstance(rows, OSError))])
+        tables = [rows for _, rows in found if not isinstance(rows, OSError)]
         if not tables:
             empty = arrow_schema(table).empty_table()
             return empty.select(list(columns)) if columns else empty
-        return pa.concat_tables(tables, promote_options="permissive")
+        return joined(tables)
+
+    def _warn_of(self, table: str, broken: Iterable[str]) -> None:
+        for name in broken:
+            warnings.warn(
+                f"{self}/{table}/{name}.parquet is not a whole Parquet file: its rows are left out, and "
+                "`manypaths run` of the sweep file makes them again",
+                stacklevel=3,
+            )
 
     def widen(self, table: str, metrics: Sequence[str]) -> None:
-        """Rewrite the parts of a table that lack some of the given metric columns, adding them as nulls."""
-        for part in self.readable_parts(table):
-            missing = [name for name in metrics if name not in part.table.column_names]
+        """Rewrite the files of a table that lack some of the given metric columns, adding them as nulls."""
+        listing, schema = self.listing(table), arrow_schema(table, metrics)
+        for name in [piece.file for piece in listing.pieces()]:
+            try:
+                content = self.read_file(table, name)
+            except OSError:
+                continue
+            missing = [metric for metric in metrics if metric not in content.column_names]
             if missing:
-                nulls = {name: pa.nulls(len(part.table), pa.float64()) for name in missing}
-                columns = dict(zip(part.table.column_names, part.table.columns, strict=True)) | nulls
-                self.write_part(
-                    table,
-                    part.name,
-                    pa.table(
-                        {f.name: columns[f.name] for f in arrow_schema(table, metrics)},
-                        schema=arrow_schema(table, metrics),
-                    ),
-                )
+                nulls = {metric: pa.nulls(len(content), pa.float64()) for metric in missing}
+                columns = dict(zip(content.column_names, content.columns, strict=True)) | nulls
+                wide = pa.table({f.name: columns[f.name] for f in schema}, schema=schema)
+                self.write_file(table, name, wide, listing.merged.get(name))
+
+
+def _bad(found: pa.Table | OSError) -> bool:
+    return isinstance(found, OSError) and not isinstance(found, FileNotFoundError)
 
 
 def _refuse_newer(metadata: Mapping[bytes, bytes], path: str) -> None:
@@ -260,11 +305,39 @@ def _refuse_newer(metadata: Mapping[bytes, bytes], path: str) -> None:
         )
 
 
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of some tables, one after the other; columns that one lacks are null."""
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
 def build_table(table: str, rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ()) -> pa.Table:
     """Rows as an Arrow table with the table's exact schema; absent keys are null."""
     schema = arrow_schema(table, metrics)
     rows = list(rows)
     return pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in schema}, schema=schema)
+
+
+def table_of_columns(table: str, columns: Mapping[str, NDArray[Any] | tuple[NDArray[Any], Sequence[Any]]]) -> pa.Table:
+    """Columns as an Arrow table with the table's exact schema.
+
+    Args:
+        table: Its name.
+        columns: For each column an array of shape (rows,), NaN for null and bytes for texts; or an array of indices
+            and the few values that they stand for, None for null.
+
+    Returns:
+        The table; absent columns are null.
+    """
+    schema = arrow_schema(table)
+    rows = max((len(part[0] if isinstance(part, tuple) else part) for part in columns.values()), default=0)
+
+    def made(name: str, kind: pa.DataType) -> pa.Array:
+        content = columns.get(name, (np.zeros(rows, np.int8), [None]))
+        if isinstance(content, tuple):
+            return pa.array(content[1], kind).take(pa.array(content[0]))
+        return pa.array(content, from_pandas=True).cast(kind)
+
+    return pa.table({f.name: made(f.name, f.type) for f in schema}, schema=schema)
 
 
 def read_design_table(path: Path) -> list[dict[str, Any]]:

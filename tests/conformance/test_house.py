@@ -109,10 +109,16 @@ def test_input_is_not_checked_by_assert(path):
     assert not [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
 
 
-def test_parquet_is_read_and_written_in_one_place():
-    # pyarrow's own reading and writing is the store's; others may hold arrays in memory
+def test_pyarrow_is_the_stores_and_its_file_systems():
+    # others may hold arrays in memory
     door = re.compile(r"^\s*(?:import pyarrow|from pyarrow)|\.read_parquet\(|\.to_parquet\(", re.MULTILINE)
-    assert [path.name for path in SOURCES if door.search(path.read_text())] == ["store.py"]
+    assert [path.name for path in SOURCES if door.search(path.read_text())] == ["filesystem.py", "store.py"]
+
+
+def test_parquet_is_read_and_written_in_one_place_and_file_systems_are_opened_in_another():
+    doors = {r"pyarrow\.parquet|\.read_parquet\(": ["store.py"], r"from pyarrow import fs": ["filesystem.py"]}
+    for door, names in doors.items():
+        assert [path.name for path in SOURCES if re.search(door, path.read_text())] == names
 
 
 def test_pydantic_reads_the_sweep_file_and_nothing_else():

@@ -123,10 +123,12 @@ def test_a_trial_that_diverged_at_once_has_no_row_and_harms_no_other(small_pack)
 def test_a_checkpoint_holds_them(small_pack):
     pack = small_pack("ring8", "ns", steps=4, evaluations=2, points=2, capacity=2)
     saved = []
-    whole = train(
-        pack.trials, capacity=2, samples=4, after_evaluation=lambda state: saved.append(checkpoint.to_bytes(state))
-    )
-    half = checkpoint.from_bytes(saved[0], device="cpu")
+
+    def save(state):
+        saved.append(checkpoint.to_bytes(state, pack.trials, capacity=2, device="cpu"))
+
+    whole = train(pack.trials, capacity=2, samples=4, after_evaluation=save)
+    half = checkpoint.from_bytes(saved[0], pack.trials, capacity=2, device="cpu")
     assert list(half.kept.steps) == [2, 2]
     resumed = train(pack.trials, capacity=2, samples=4, state=half)
     assert np.array_equal(resumed.kept.values, whole.kept.values)
