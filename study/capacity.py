@@ -40,6 +40,7 @@ CPU_MILLISECONDS = {
     "bilinear": (0.017, 0.03, 0.016, 0.1),
     "salimans": (0.017, 0.03, 0.016, 0.1),
     "heusel": (0.017, 0.03, 0.016, 0.1),
+    "finite": (0.017, 0.03, 0.016, 0.1),
 }
 """Milliseconds of one core for each slot: a discriminator update without and with a penalty, a generator update, and an
 evaluation, in packs of the capacity below; all draws included."""
@@ -55,6 +56,7 @@ PART_COSTS = {
     "consensus": 5.0,
     "minibatch": 19.0,
     "mix": 25.0,
+    "mix3": 9.0,
 }
 """What some parts of a method multiply the cost of a step by (`make bench methods`); all others by little."""
 

@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search_spaces.conditions import ConditionError, parse_condition
 from study.errors import UserError
-from study.trial import Trial, digest
+from study.trial import digest
+from study.trials import Trials
 
 MARGIN = 0.05
 """Differences of a log-AUC or of a fraction below this are practically equal, unless a claim says otherwise."""
@@ -254,23 +256,21 @@ class Region:
     planned: int
 
 
-def regions(claims: Sequence[Claim], trials: Sequence[Trial]) -> list[Region]:
+def regions(claims: Sequence[Claim], trials: Trials) -> list[Region]:
     """The region of every check of some resolved claims on every task, in the order of the claims."""
-    cells: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
-        cells.setdefault((trial.task, trial.label), []).append(trial)
     found = []
     for claim in claims:
         for check in claim.checks:
             for task in check.tasks:
-                cell = cells.get((task, check.methods[0]), [])
-                inside = [trial for trial, met in zip(cell, _inside(check.where, cell), strict=True) if met]
-                counts = (len({(trial.replicate, trial.point) for trial in part}) for part in (inside, cell))
-                found.append(Region(claim.id, check.measure, check.methods[0], task, check.where, *counts))
+                cell = trials.cell(task, check.methods[0])
+                points = cell.take(_inside(check.where, cell)).points()
+                found.append(
+                    Region(claim.id, check.measure, check.methods[0], task, check.where, points, cell.points())
+                )
     return found
 
 
-def region_rows(claims: Sequence[Claim], trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def region_rows(claims: Sequence[Claim], trials: Trials) -> list[dict[str, Any]]:
     """The regions as rows, those of one claim that are alike once."""
     rows = [
         {
@@ -286,27 +286,25 @@ def region_rows(claims: Sequence[Claim], trials: Sequence[Trial]) -> list[dict[s
     return [row for index, row in enumerate(rows) if row not in rows[:index]]
 
 
-def _inside(where: str | None, trials: Sequence[Trial]) -> Sequence[bool]:
-    if where is None or not trials:
-        return [True] * len(trials)
+def _inside(where: str | None, trials: Trials) -> NDArray[np.bool_]:
+    if where is None or not len(trials):
+        return np.ones(len(trials), np.bool_)
     condition = parse_condition(where)
-    columns = {
-        name: np.array([_hyperparameter(trial, name) for trial in trials], dtype=object) for name in condition.names
-    }
     try:
-        return [bool(met) for met in condition.holds(columns)]
+        return condition.holds({name: _hyperparameter(trials, name) for name in condition.names})
     except ConditionError as error:
         raise UserError(str(error)) from None
 
 
-def _hyperparameter(trial: Trial, name: str) -> object:
-    values = trial.hyperparameters
+def _hyperparameter(trials: Trials, name: str) -> NDArray[Any]:
     if name == "lr_d_ratio":
-        return float(f"{values.lr_d / values.lr_g:.9g}")  # as the analysis has it, of rates rounded to twelve digits
-    return getattr(values, "lr_g" if name == "lr" else name)
+        ratios = trials.values("lr_d") / trials.values("lr_g")
+        # as the analysis has it, of rates rounded to twelve digits
+        return np.array([float(f"{ratio:.9g}") for ratio in ratios.tolist()])
+    return trials.values("lr_g" if name == "lr" else name)
 
 
-def refuse_small_regions(claims: Sequence[Claim], trials: Sequence[Trial]) -> None:
+def refuse_small_regions(claims: Sequence[Claim], trials: Trials) -> None:
     """Refuse claims about regions that hold too few design points for any verdict.
 
     Raises:

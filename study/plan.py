@@ -3,59 +3,27 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
-from search_spaces.designs import DRAWN, grid
-from search_spaces.domains import (
-    Choice,
-    Cross,
-    Domain,
-    Fixed,
-    LogUniform,
-    Published,
-    Uniform,
-    Value,
-    When,
-    grid_coordinates,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.domains import Choice, Cross, Domain, Fixed, Published, Value, When
 from search_spaces.hyperparameters import ARCHITECTURE, HYPERPARAMETERS, SHARED, STRUCTURE
 from study import user_files
 from study.capacity import capacity_of, work_of
+from study.configurations import Column, Configurations, column, object_texts, product, used
 from study.errors import UserError
-from study.methods import Method, parse_method
+from study.methods import parse_method
 from study.misfits import misfit
-from study.prng import root_key
 from study.spec import Sweep
 from study.tasks.table import get_task
-from study.trial import Budget, Hyperparameters, Trial, digest, rounded, shared_config
-
-Coordinates = Mapping[str, float]
-"""A design point: hyperparameter to its coordinate in [0, 1)."""
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """One draw from the prior, crossed with one structure: what all methods of a sweep share.
-
-    Attributes:
-        point: Index of the design point inside its replicate.
-        replicate: Index of the replicate.
-        shared: Values of shared and structural hyperparameters.
-        own: Values of the methods' own hyperparameters that a table fixes.
-        coordinates: The point's coordinates, for the methods' own hyperparameters; empty for a table.
-        copy: How many earlier configurations have the same shared values (0 but in some grids and tables).
-    """
-
-    point: int
-    replicate: int
-    shared: Mapping[str, Value]
-    own: Mapping[str, Value]
-    coordinates: Coordinates
-    copy: int = 0
+from study.trial import Budget, Hyperparameters, Trial, canonical, digest, hashes
+from study.trials import HASH, NUMBERS, Trials
+from study.user_files import without_folders
 
 
 @dataclass(frozen=True)
@@ -71,8 +39,66 @@ class Pack:
         return digest([self.capacity, [trial.trial_id for trial in self.trials]])
 
 
-def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> list[Trial]:
-    """Every trial of a sweep, in a fixed order.
+@dataclass(frozen=True, eq=False)
+class Packs(Sequence[Pack]):
+    """Packs, costliest first; each is made where it is asked for.
+
+    Attributes:
+        trials: Their trials, pack by pack.
+        bounds: Where each pack begins, and the end: shape (packs + 1,).
+        capacities: Slots of each pack: shape (packs,).
+    """
+
+    trials: Trials
+    bounds: NDArray[np.int64]
+    capacities: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """How many packs there are."""
+        return len(self.capacities)
+
+    @overload
+    def __getitem__(self, index: int) -> Pack: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Pack]: ...
+
+    def __getitem__(self, index: int | slice) -> Pack | list[Pack]:
+        """One pack, or some of them."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        place = range(len(self))[index]
+        members = self.trials[int(self.bounds[place]) : int(self.bounds[place + 1])]
+        return Pack(tuple(members), int(self.capacities[place]))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The packs' names."""
+        ids = self.trials.columns["trial_id"].astype(str).tolist()
+        ends = itertools.pairwise(self.bounds.tolist())
+        return hashes(
+            f'[{capacity},["' + '","'.join(ids[start:end]) + '"]]'
+            for capacity, (start, end) in zip(self.capacities.tolist(), ends, strict=True)
+        )
+
+    def holding(self, trial_id: str) -> Pack:
+        """The pack that has a trial."""
+        (place,) = np.flatnonzero(self.trials.columns["trial_id"] == trial_id.encode())
+        return self[int(np.searchsorted(self.bounds, place, side="right")) - 1]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many trials each pack has: shape (packs,)."""
+        return np.diff(self.bounds)
+
+    @property
+    def kinds(self) -> list[Trial]:
+        """A trial of each pack's kind."""
+        return [self.trials.kinds[kind] for kind in self.trials.columns["kind"][self.bounds[:-1]].tolist()]
+
+
+def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> Trials:
+    """Every trial of a sweep, in a fixed order: configurations, seeds, tasks, and methods fastest.
 
     Args:
         sweep: The validated sweep file.
@@ -81,24 +107,182 @@ def expand(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> 
     Raises:
         UserError: For a combination that cannot be trained.
     """
-    trials = [
-        _trial(sweep, task, label, configuration, seed)
-        for configuration in configurations(sweep, table)
-        for seed in range(sweep.design.seeds)
-        for task in sweep.tasks
-        for label in sweep.methods
-    ]
-    _refuse_misfits(trials)
-    _refuse_short_budgets(trials)
-    repeated = [trial for trial, count in Counter(trial.trial_id for trial in trials).items() if count > 1]
-    if repeated:
-        twins = sorted({trial.label for trial in trials if trial.trial_id == repeated[0]})
-        raise UserError(f"methods {' and '.join(twins)} are the same: a variant has to change something")
+    found = Configurations(sweep, table)
+    trials = _assembled(sweep, found)
+    _refuse_misfits(trials.kinds)
+    _refuse_short_budgets(trials.kinds)
+    _refuse_twins(trials)
     return trials
 
 
-def _refuse_misfits(trials: Iterable[Trial]) -> None:
-    seen = dict.fromkeys((t.task, t.label, t.method, t.hyperparameters.architecture) for t in trials)
+def _assembled(sweep: Sweep, found: Configurations) -> Trials:
+    """The trials of every cell and seed, laid out in the order of a sweep."""
+    shape = (len(found), sweep.design.seeds, len(sweep.tasks), len(sweep.methods))
+    columns: dict[str, NDArray[Any]] = {"kind": np.zeros(shape, np.int32), "trial_id": np.zeros(shape, HASH)}
+    keys = [found.keys(seed) for seed in range(sweep.design.seeds)]
+    kinds: list[Trial] = []
+    for m, label in enumerate(sweep.methods):
+        cells: dict[bool, tuple[dict[str, Column], list[str]]] = {}
+        for t, name in enumerate(sweep.tasks):
+            known = get_task(name).rank is None  # all labels are
+            if known not in cells:
+                made = _hyperparameters(sweep, label, found, labels_known=known)
+                cells[known] = (made, list(object_texts(_spelt(made), len(found))))
+            made, texts = cells[known]
+            here, codes = _kinds(sweep, name, label, found, made)
+            columns["kind"][:, :, t, m] = codes[:, None] + len(kinds)
+            kinds += here
+            for s, of_seed in enumerate(keys):
+                columns["trial_id"][:, s, t, m] = _ids(here, codes, texts, of_seed)
+            for field in NUMBERS:
+                if field in made:
+                    columns.setdefault(field, np.full(shape, np.nan))[:, :, t, m] = made[field].numbers[:, None]
+
+    def spread(values: NDArray[Any]) -> NDArray[Any]:
+        """What configurations have, for each of their trials."""
+        return np.broadcast_to(values.reshape(-1, 1, 1, 1), shape)
+
+    columns["seed"] = np.broadcast_to(np.arange(shape[1], dtype=np.int32)[:, None, None], shape)
+    columns["key"] = np.broadcast_to(np.array(keys, HASH).T[:, :, None, None], shape)
+    columns["point"] = spread(found.point.astype(np.int32))
+    columns["replicate"] = spread(found.replicate.astype(np.int32))
+    columns["config"] = spread(np.array(found.config, HASH))
+    return _in_order_of_appearance(kinds, {name: values.reshape(-1) for name, values in columns.items()})
+
+
+def _in_order_of_appearance(kinds: Sequence[Trial], columns: dict[str, NDArray[Any]]) -> Trials:
+    present, firsts = np.unique(columns["kind"], return_index=True)
+    order = present[np.argsort(firsts)]
+    new = np.zeros(len(kinds), np.int32)
+    new[order] = np.arange(len(order))
+    return Trials(tuple(kinds[place] for place in order), columns | {"kind": new[columns["kind"]]})
+
+
+def _hyperparameters(sweep: Sweep, label: str, found: Configurations, *, labels_known: bool) -> dict[str, Column]:
+    """The columns of `Hyperparameters` that a method has."""
+    name, variant = sweep.split_method(label)
+    method = parse_method(name)
+    changes = sweep.variant[variant] if variant else {}
+    shared = _changed(sweep, changes, found)
+    context = shared | {"penalty": found.constant(method.penalty or "")}
+    made = {name: shared[name] for name in ("n_critic", "optimiser", "beta1", *ARCHITECTURE) if name in shared}
+    for name, published in method.defaults.items():
+        if name == "labelled" and labels_known:
+            continue
+        if name in found.own and name not in changes:
+            values = found.own[name]
+        else:
+            domain = changes.get(name, sweep.space.domains.get(name))
+            values = found.value(name, domain, context, published)
+        made[name] = _as_floats(values)
+    lr_d = shared["lr"] if shared["lr_d_ratio"].values == (1.0,) else product(shared["lr"], shared["lr_d_ratio"])
+    wrong = np.flatnonzero(~np.isfinite(lr_d.numbers))
+    if len(wrong):
+        lr, ratio = (shared[name].numbers[wrong[0]] for name in ("lr", "lr_d_ratio"))
+        raise UserError(f"lr = {lr:g} times lr_d_ratio = {ratio}: the product must be a finite number")
+    return made | {"lr_g": shared["lr"], "lr_d": lr_d, "beta2": _unless_sgd(shared["beta2"], shared["optimiser"])}
+
+
+def _changed(sweep: Sweep, changes: Mapping[str, Domain | When], found: Configurations) -> dict[str, Column]:
+    """What methods share, as a variant changes it."""
+    shared = dict(found.shared)
+    if not changes:
+        return shared
+    for name in STRUCTURE:
+        if name in changes:
+            shared[name] = found.value(name, changes[name], shared)
+    context = dict(shared)
+    for name in SHARED:
+        domain = changes.get(name, sweep.space.domains.get(name))
+        # a range that follows the structure follows the variant's
+        if name in changes or (isinstance(domain, When) and found.follows):
+            shared[name] = found.value(name, domain, context)
+    return shared
+
+
+def _as_floats(found: Column) -> Column:
+    """A column of numbers, whole ones as floats too."""
+    if not any(isinstance(value, int) for value in found.values):
+        return found
+    return column([float(value) for value in found.values if value is not None], found.codes)
+
+
+def _unless_sgd(beta2: Column, optimiser: Column) -> Column:
+    """The second moment's decay, but for the optimiser that has none."""
+    is_sgd = np.array([value == "sgd" for value in optimiser.values])[optimiser.codes]
+    if not is_sgd.any():
+        return beta2
+    return Column([*beta2.values, None], np.where(is_sgd, len(beta2.values), beta2.codes), [*beta2.words, "null"])
+
+
+def _spelt(made: Mapping[str, Column]) -> dict[str, Column]:
+    """Hyperparameters as they enter an id: where a file lies is nothing."""
+    spelt = dict(made)
+    if "network" in made:
+        network = made["network"]
+        spelt["network"] = column([without_folders(str(value)) for value in network.values], network.codes)
+    return spelt
+
+
+def _kinds(
+    sweep: Sweep, task: str, label: str, found: Configurations, made: Mapping[str, Column]
+) -> tuple[list[Trial], NDArray[np.int64]]:
+    """A trial of each structure that a method has on a task, and which of them each configuration has."""
+    codes = np.zeros(len(found), np.int64)
+    for name in STRUCTURE:
+        if name in made:
+            values = made[name].values
+            distinct = list(dict.fromkeys(values))
+            alike = np.array([distinct.index(value) for value in values], np.int64)
+            codes = codes * len(distinct) + alike[made[name].codes]
+    _, firsts, codes = np.unique(codes, return_index=True, return_inverse=True)
+    method, version = sweep.split_method(label)[0], get_task(task).version
+    kinds = []
+    for first in firsts.tolist():
+        numbers: dict[str, Any] = {name: part.values[part.codes[first]] for name, part in made.items()}
+        hyperparameters = Hyperparameters(**numbers)
+        kinds.append(
+            Trial(
+                task=task,
+                task_version=version,
+                fingerprint=fingerprint(task, method, hyperparameters.network),
+                method=method,
+                label=label,
+                hyperparameters=hyperparameters,
+                budget=Budget(unit=sweep.budget.unit, steps=sweep.budget.steps, evaluations=sweep.budget.evaluations),
+                seed=0,
+                config=found.config[first],
+                point=int(found.point[first]),
+                replicate=int(found.replicate[first]),
+                key="",
+                sampler=sweep.design.kind,
+            )
+        )
+    return kinds, codes
+
+
+def _ids(kinds: Sequence[Trial], codes: NDArray[np.int64], texts: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The ids of a method's trials on a task with one seed: what `Trial.trial_id` hashes, put together from parts."""
+    around = [_around(kind) for kind in kinds]
+    head, _ = around[0]
+    tails = [tail for _, tail in around]
+    if len(set(tails)) == 1:
+        tail = tails[0]
+        return hashes([f'{head}{text}}},"key":"{key}{tail}' for text, key in zip(texts, keys, strict=True)])
+    rows = zip(texts, keys, codes.tolist(), strict=True)
+    return hashes([f'{head}{text}}},"key":"{key}{tails[code]}' for text, key, code in rows])
+
+
+def _around(kind: Trial) -> tuple[str, str]:
+    """What stands before the hyperparameters and after the key in the text that an id is the hash of."""
+    identity = kind.identity
+    before = canonical({name: value for name, value in identity.items() if name < "hyperparameters"})
+    after = canonical({name: value for name, value in identity.items() if name > "key"})
+    return f'{before[:-1]},"hyperparameters":{{', f'",{after[1:]}'
+
+
+def _refuse_misfits(kinds: Iterable[Trial]) -> None:
+    seen = dict.fromkeys((t.task, t.label, t.method, t.hyperparameters.architecture) for t in kinds)
     for name, label, method, architecture in seen:
         parsed = get_task(name), parse_method(method)
         fault = misfit(*parsed, architecture)
@@ -111,8 +295,8 @@ def _refuse_misfits(trials: Iterable[Trial]) -> None:
             raise UserError(f"{label} on {name}{changed}: {fault}")
 
 
-def _refuse_short_budgets(trials: Iterable[Trial]) -> None:
-    for trial in trials:
+def _refuse_short_budgets(kinds: Iterable[Trial]) -> None:
+    for trial in kinds:
         steps = trial.generator_steps
         if trial.budget.evaluations > steps:
             n_critic = trial.hyperparameters.n_critic
@@ -122,63 +306,13 @@ def _refuse_short_budgets(trials: Iterable[Trial]) -> None:
             )
 
 
-def configurations(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None = None) -> list[Configuration]:
-    """The configurations of a sweep's design, in a fixed order."""
-    found: list[Configuration] = []
-    seen: Counter[str] = Counter()
-    for candidate in _candidates(sweep, table):
-        name = shared_config(candidate.shared)
-        found.append(
-            Configuration(
-                candidate.point, candidate.replicate, candidate.shared, candidate.own, candidate.coordinates, seen[name]
-            )
-        )
-        seen[name] += 1
-    return found
-
-
-def _candidates(sweep: Sweep, table: Sequence[Mapping[str, Value]] | None) -> Iterator[Configuration]:
-    domains = sweep.space.domains
-    if sweep.design.kind == "table":
-        yield from _from_table(domains, table or [])
-        return
-    for replicate, index, coordinates in _points(sweep):
-        for structure in _structures(domains, coordinates):
-            shared = structure | _shared(domains, structure, coordinates)
-            yield Configuration(index, replicate, shared, {}, coordinates)
-
-
-def _points(sweep: Sweep) -> Iterator[tuple[int, int, Coordinates]]:
-    """Replicate, index and coordinates of every design point."""
-    design = sweep.design
-    if design.kind == "grid":
-        levels = {
-            name: grid_coordinates(domain, design.levels)
-            for name, domain in sweep.space.domains.items()
-            if HYPERPARAMETERS[name].role == "shared"
-            or (name in STRUCTURE and isinstance(domain, Choice))
-            or _used(sweep, name)
-        }
-        yield from ((0, index, point) for index, point in enumerate(grid(levels)))
-        return
-    owners = {name: entry.dimension for name, entry in HYPERPARAMETERS.items() if entry.dimension is not None}
-    for replicate in range(design.replicates):
-        points = DRAWN[design.kind](design.points, seed=design.seed, replicate=replicate)
-        for index, point in enumerate(points):
-            yield replicate, index, {name: float(point[dimension]) for name, dimension in owners.items()}
-
-
-def _from_table(domains: Mapping[str, Domain | When], table: Sequence[Mapping[str, Value]]) -> Iterator[Configuration]:
-    for index, row in enumerate(table):
-        given = {name: _clean(name, value) for name, value in row.items()}
-        rest = {name: domain for name, domain in domains.items() if name not in given}
-        for structure in _structures(rest, {}):
-            structure |= {name: given[name] for name in STRUCTURE if name in given}
-            shared = structure | _shared(
-                rest | {name: Fixed(given[name]) for name in SHARED if name in given}, structure, {}
-            )
-            own = {name: value for name, value in given.items() if name not in shared}
-            yield Configuration(index, 0, shared, own, {})
+def _refuse_twins(trials: Trials) -> None:
+    ids = trials.columns["trial_id"]
+    _, which, counts = np.unique(ids, return_index=True, return_counts=True)
+    if len(which) < len(ids):
+        twin = ids[which[counts > 1].min()]
+        twins = sorted({trials.kinds[kind].label for kind in trials.columns["kind"][ids == twin].tolist()})
+        raise UserError(f"methods {' and '.join(twins)} are the same: a variant has to change something")
 
 
 def needed_columns(sweep: Sweep) -> list[str]:
@@ -187,86 +321,8 @@ def needed_columns(sweep: Sweep) -> list[str]:
         name
         for name, domain in sweep.space.domains.items()
         if not isinstance(domain, Fixed | Published | Cross)
-        and (HYPERPARAMETERS[name].role != "method" or _used(sweep, name))
+        and (HYPERPARAMETERS[name].role != "method" or used(sweep, name))
     ]
-
-
-def _used(sweep: Sweep, name: str) -> bool:
-    return any(name in parse_method(sweep.split_method(label)[0]).defaults for label in sweep.methods)
-
-
-def _structures(domains: Mapping[str, Domain | When], coordinates: Coordinates) -> list[dict[str, Value]]:
-    levels: dict[str, Sequence[Value]] = {}
-    for name in STRUCTURE:
-        domain = domains.get(name)
-        if isinstance(domain, Cross):
-            levels[name] = [_clean(name, value) for value in domain.values]
-        elif domain is not None or name not in ARCHITECTURE:
-            levels[name] = [_value(name, domain, {}, coordinates)]
-    return [dict(zip(levels, values, strict=True)) for values in itertools.product(*levels.values())]
-
-
-def _shared(
-    domains: Mapping[str, Domain | When], structure: Mapping[str, Value], coordinates: Coordinates
-) -> dict[str, Value]:
-    return {name: _value(name, domains.get(name), structure, coordinates) for name in SHARED}
-
-
-def _plain(name: str, domain: Domain | When | None, context: Mapping[str, Value]) -> Domain | None:
-    """The domain that holds where a `when` is decided by `context`."""
-    if not isinstance(domain, When):
-        return domain
-    case = str(context.get(domain.name))
-    found = domain.cases.get(case, domain.otherwise)
-    if found is None:
-        raise UserError(f"{name} depends on {domain.name}, but says nothing for {domain.name} = {case}")
-    return found
-
-
-def _value(name: str, domain: Domain | When | None, context: Mapping[str, Value], coordinates: Coordinates) -> Value:
-    """The value of a hyperparameter at a point; `context` decides a `when`."""
-    domain = _plain(name, domain, context)
-    default = HYPERPARAMETERS[name].default
-    if isinstance(domain, Fixed):
-        return _clean(name, domain.value)
-    if isinstance(domain, Uniform | LogUniform | Choice):
-        if name not in coordinates:
-            raise UserError(f"{name} is drawn, but the design table has no column for it: add the column or fix {name}")
-        return _clean(name, domain.at(coordinates[name]))
-    if default is None:
-        raise UserError(f"{name} has no value: give it one in [space.override]")
-    return default
-
-
-def _clean(name: str, value: Value) -> Value:
-    entry = HYPERPARAMETERS[name]
-    fault = entry.fault(value)
-    if fault:
-        raise UserError(f"{name} = {value}: {fault}")
-    if isinstance(value, str):
-        return value
-    return int(value) if entry.integer else rounded(float(value))
-
-
-def _trial(sweep: Sweep, task: str, label: str, configuration: Configuration, seed: int) -> Trial:
-    name, variant = sweep.split_method(label)
-    changes = sweep.variant[variant] if variant else {}
-    hyperparameters = _hyperparameters(sweep, task, parse_method(name), changes, configuration)
-    return Trial(
-        task=task,
-        task_version=get_task(task).version,
-        fingerprint=fingerprint(task, name, hyperparameters.network),
-        method=name,
-        label=label,
-        hyperparameters=hyperparameters,
-        budget=Budget(unit=sweep.budget.unit, steps=sweep.budget.steps, evaluations=sweep.budget.evaluations),
-        seed=seed,
-        config=digest([dict(configuration.shared), configuration.copy]),
-        point=configuration.point,
-        replicate=configuration.replicate,
-        key=root_key(f"{shared_config(configuration.shared)}/{configuration.copy}/{seed}"),
-        sampler=sweep.design.kind,
-    )
 
 
 def draws_architecture(sweep: Sweep) -> bool:
@@ -280,47 +336,7 @@ def fingerprint(task: str, method: str, network: str | None) -> str | None:
     return "+".join([get_task(task).fingerprint or "", *map(user_files.digest_of, references)]).strip("+") or None
 
 
-def _hyperparameters(
-    sweep: Sweep, task: str, method: Method, changes: Mapping[str, Domain | When], configuration: Configuration
-) -> Hyperparameters:
-    shared = dict(configuration.shared)
-    for name in STRUCTURE:
-        if name in changes:
-            shared[name] = _value(name, changes[name], shared, configuration.coordinates)
-    context: dict[str, Value] = {**shared, "penalty": method.penalty or ""}
-    for name in SHARED:
-        domain = changes.get(name, sweep.space.domains.get(name))
-        # a range that follows the structure follows the variant's
-        if name in changes or (isinstance(domain, When) and configuration.coordinates):
-            shared[name] = _value(name, domain, context, configuration.coordinates)
-    own: dict[str, Any] = {name: shared[name] for name in ARCHITECTURE if name in shared}
-    for name, published in method.defaults.items():
-        if name == "labelled" and get_task(task).rank is None:
-            continue  # all labels are known
-        if name in configuration.own and name not in changes:
-            own[name] = float(configuration.own[name])
-            continue
-        domain = _plain(name, changes.get(name, sweep.space.domains.get(name)), context)
-        if domain is None or isinstance(domain, Published):
-            own[name] = rounded(float(published))
-        else:
-            own[name] = float(_value(name, domain, context, configuration.coordinates))
-    lr, optimiser = float(shared["lr"]), str(shared["optimiser"])
-    lr_d = lr * float(shared["lr_d_ratio"])
-    if not math.isfinite(lr_d):
-        raise UserError(f"lr = {lr:g} times lr_d_ratio = {shared['lr_d_ratio']}: the product must be a finite number")
-    return Hyperparameters(
-        lr_g=lr,
-        lr_d=rounded(lr_d),
-        beta1=float(shared["beta1"]),
-        beta2=None if optimiser == "sgd" else float(shared["beta2"]),
-        optimiser=optimiser,
-        n_critic=int(shared["n_critic"]),
-        **own,
-    )
-
-
-def pack(trials: Iterable[Trial], *, capacity: int | None, device: str) -> list[Pack]:
+def pack(trials: Iterable[Trial], *, capacity: int | None, device: str) -> Packs:
     """Group trials of equal structure into packs, costliest first so that the last ones to run are short.
 
     Args:
@@ -328,11 +344,15 @@ def pack(trials: Iterable[Trial], *, capacity: int | None, device: str) -> list[
         capacity: Slots of every pack; None takes them from the table of measured capacities.
         device: Kind of device, for that table.
     """
-    groups: dict[tuple[object, ...], list[Trial]] = defaultdict(list)
-    for trial in trials:
-        groups[trial.structure].append(trial)
-    packs = []
-    for members in groups.values():
-        slots = capacity or capacity_of(members[0], device)
-        packs += [Pack(tuple(members[i : i + slots]), slots) for i in range(0, len(members), slots)]
-    return sorted(packs, key=lambda p: -work_of(p.trials[0]))
+    found = Trials.of(trials)
+    codes = found.columns["kind"]
+    order = np.argsort(codes, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(order) else []
+    members, sizes, slots = [order[:0]], [0], list[int]()
+    for group in sorted(groups, key=lambda group: (-work_of(found.kinds[codes[group[0]]]), group[0])):
+        room = capacity or capacity_of(found.kinds[codes[group[0]]], device)
+        members.append(group)
+        sizes += [min(room, len(group) - begun) for begun in range(0, len(group), room)]
+        slots += [room] * (len(sizes) - 1 - len(slots))
+    bounds = np.cumsum(sizes, dtype=np.int64)
+    return Packs(found.take(np.concatenate(members)), bounds, np.array(slots, np.int64))

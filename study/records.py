@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from study.errors import UserError
 from study.methods import parse_method
 from study.outcome import Outcome, outcomes
-from study.plan import Pack, fingerprint
+from study.plan import Pack, Packs, fingerprint
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION, Status
+from study.store import RunDirectory, table_of_columns
 from study.tasks.table import get_task
 from study.trial import Budget, Hyperparameters, Trial
 
@@ -29,20 +31,29 @@ def metric_columns(tasks: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({metric for task in set(tasks) for metric in get_task(task).metrics}))
 
 
-def plan_rows(pack: Pack, sweep: str) -> list[Row]:
-    """Rows of `plan` for a pack."""
-    return [
-        _identity(trial, pack.name, pack.capacity, sweep)
+def plan_table(packs: Packs, sweep: str) -> Any:  # noqa: ANN401 - an Arrow table, whose name is the store's
+    """The table `plan` of some packs, an Arrow table."""
+    trials, kinds = packs.trials, packs.trials.kinds
+    kind, of_pack = trials.columns["kind"], np.repeat(np.arange(len(packs)), packs.sizes)
+    slots = np.arange(len(trials)) - packs.bounds[:-1][of_pack]
+    by_kind = [_of_kind(trial, sweep) for trial in kinds]
+    columns: dict[str, Any] = {name: (kind, [row[name] for row in by_kind]) for name in (by_kind[0] if by_kind else ())}
+    columns |= {name: values for name, values in trials.columns.items() if name != "kind"}
+    columns |= {"pack": (of_pack, packs.names), "capacity": packs.capacities[of_pack], "slot": slots}
+    return table_of_columns("plan", columns)
+
+
+def _of_kind(trial: Trial, sweep: str) -> Row:
+    """What is the same in all rows of a kind; the rest has to be put over it."""
+    return (
+        _identity(trial, "", 0, sweep)
         | dict(get_task(trial.task).facts)
         | {
-            "slot": slot,
-            "key": trial.key,
             "budget_unit": trial.budget.unit,
             "budget_steps": trial.budget.steps,
             "evaluations": trial.budget.evaluations,
         }
-        for slot, trial in enumerate(pack.trials)
-    ]
+    )
 
 
 def _identity(trial: Trial, pack: str, capacity: int, sweep: str) -> Row:
@@ -95,6 +106,41 @@ def trial_from_row(row: Mapping[str, Any]) -> Trial:
             f"(epoch {row['engine_epoch']}, here {ENGINE_EPOCH}): run the sweep with another --out"
         )
     return trial
+
+
+def planned_pack(directory: RunDirectory, name: str) -> tuple[list[Row], tuple[str, ...]]:
+    """The planned rows of a pack, in slot order, and the sweep's metric columns; of the plan, little else is read.
+
+    Raises:
+        KeyError: If there is no such pack.
+    """
+    places, metrics = _places(directory.root, tuple(directory.parts("plan")))
+    for part, (names, firsts, ends) in places.items():
+        at = int(np.searchsorted(names, name.encode()))
+        if at < len(names) and names[at] == name.encode():
+            rows = directory.read_rows("plan", part, range(int(firsts[at]), int(ends[at]))).to_pylist()
+            mine = [row for row in rows if row["pack"] == name]
+            return sorted(mine, key=lambda row: int(row["slot"])), metrics
+    raise KeyError(name)
+
+
+@cache
+def _places(root: str, parts: tuple[str, ...]) -> tuple[dict[str, tuple[Any, Any, Any]], tuple[str, ...]]:
+    """Where the packs of a plan are, and the sweep's metric columns: asked once per process and extension.
+
+    Of each part: the names of its packs in order, the first row of each and the end of its rows.
+    """
+    directory, places, tasks = RunDirectory(root), {}, set[str]()
+    for part in parts:
+        table = directory.read_part("plan", part, ["pack", "task"])
+        tasks.update(table["task"].unique().to_pylist())
+        coded = table["pack"].combine_chunks().dictionary_encode()
+        codes, names = coded.indices.to_numpy(), np.array(coded.dictionary.to_pylist(), np.bytes_)
+        _, firsts = np.unique(codes, return_index=True)
+        _, lasts = np.unique(codes[::-1], return_index=True)
+        order = np.argsort(names)
+        places[part] = (names[order], firsts[order], len(codes) - lasts[order])
+    return places, metric_columns(sorted(tasks))
 
 
 def history_rows(state: PackState, trials: Sequence[Trial]) -> list[Row]:

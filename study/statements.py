@@ -6,8 +6,7 @@ every statement, the number of trials that had a row when it was first seen, and
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,10 +181,10 @@ def declared(records: Sequence[Record], pairs: Sequence[tuple[str, str]]) -> Dec
     )
 
 
-def counted(cells: Iterable[tuple[str, str]]) -> Counts:
-    """How many trials of each method are planned on each task, given the task and method of each."""
+def counted(cells: Mapping[tuple[str, str], int]) -> Counts:
+    """How many trials of each method are planned on each task, given the numbers by task and method."""
     counts: Counts = {}
-    for (task, method), count in Counter(cells).items():
+    for (task, method), count in cells.items():
         counts.setdefault(task, {})[method] = count
     return counts
 

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from search_spaces.domains import Value
 from search_spaces.hyperparameters import HYPERPARAMETERS
@@ -21,15 +23,20 @@ from study.claims import refuse_small_regions
 from study.errors import UserError, unknown
 from study.executor import Executor
 from study.lease import lease
-from study.plan import Pack, draws_architecture, expand, needed_columns, pack
+from study.plan import Packs, draws_architecture, expand, needed_columns, pack
 from study.progress import Tally
-from study.records import metric_columns, plan_rows, trial_rows
+from study.records import metric_columns, plan_table
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
+from study.search import slots
 from study.spec import Sweep, read_sweep, to_toml
 from study.statements import Counts, brought_up_to_date, counted, statements
-from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, build_table, read_design_table
+from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, read_design_table
 from study.tasks.table import get_task
-from study.trial import Trial, digest
+from study.trial import digest
+from study.trials import Trials
+
+if TYPE_CHECKING:
+    from study.searching import Search
 
 NVIDIA = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvhost-gpu", "/dev/kfd")
 """One of these exists on Linux wherever torch can find a GPU: a driver's, Windows' below WSL, Tegra's, AMD's."""
@@ -62,8 +69,8 @@ class Watch(Protocol):
         ...
 
 
-def load(path: Path) -> tuple[Sweep, list[Trial]]:
-    """Read a sweep file and expand it.
+def load(path: Path) -> tuple[Sweep, Trials]:
+    """Read a sweep file and expand it; of one that searches, the trials are the slots that it will fill.
 
     Raises:
         UserError: For anything in the file or its design table that may not be.
@@ -71,7 +78,7 @@ def load(path: Path) -> tuple[Sweep, list[Trial]]:
     sweep = read_sweep(path)
     table = _design_rows(sweep, path.parent) if sweep.design.table else None
     try:
-        trials = expand(sweep, table)
+        trials = expand(sweep, table) if sweep.search is None else slots(sweep, resolve_device(sweep))
         refuse_small_regions(sweep.stated, trials)
         return sweep, trials
     except UserError as error:
@@ -106,7 +113,7 @@ def resolve_device(sweep: Sweep) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def packs_of(sweep: Sweep, trials: Sequence[Trial]) -> list[Pack]:
+def packs_of(sweep: Sweep, trials: Trials) -> Packs:
     """The packs of a sweep on the device it asks for."""
     # architectures that are drawn hardly ever meet their like: packs would stay empty
     chosen = 1 if draws_architecture(sweep) else None
@@ -114,8 +121,14 @@ def packs_of(sweep: Sweep, trials: Sequence[Trial]) -> list[Pack]:
     return pack(trials, capacity=capacity, device=resolve_device(sweep))
 
 
-def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> Prepared:
+def prepare(directory: RunDirectory, sweep: Sweep, trials: Trials, search: Search | None = None) -> Prepared:
     """Make or check the run directory, and plan whatever its plan lacks.
+
+    Args:
+        directory: The run directory.
+        sweep: The sweep.
+        trials: Its trials, or the slots of one that searches.
+        search: Asks for the trials of the latter.
 
     Raises:
         UserError: If the directory holds something else, or a plan that the sweep does not contain, or cannot be
@@ -128,36 +141,33 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial]) -> P
         if directory.parts("trials") and directory.read_json(MANIFEST) is None:
             directory.write_json(MANIFEST, manifest(sweep))
             remarks.append(f"{directory}/{MANIFEST} was missing or broken: written anew")
-        old, counts = _planned(directory), _counts(directory)
-        if old:
-            remarks += _extend(directory, sweep, trials, old)
+        counts, (rows, whole) = _counts(directory), _finished(directory)
+        planned = trials if search is None else search.begin()
+        if directory.parts("plan"):
+            remarks += _extend(directory, sweep, planned)
             _note_controls(directory, sweep)
         else:
             directory.write_json(MANIFEST, manifest(sweep))
-            _write_plan(directory, sweep, packs_of(sweep, trials))
-        remarks += _note_statements(directory, sweep, counts, counted((trial.task, trial.label) for trial in trials))
+            write_plan(directory, sweep, packs_of(sweep, planned))
+        remarks += _note_statements(directory, sweep, rows, counts, counted(trials.cells()))
         user_files.ship(directory, _files_of(trials))
         if directory.read(SWEEP) != to_toml(sweep).encode():
             directory.publish(SWEEP, to_toml(sweep).encode())
     except OSError as error:
         raise UserError(f"cannot write to the run directory {directory}: {error.strerror or error}") from None
-    planned = _planned(directory)
-    packs: dict[str, int] = {}
-    for name in planned.values():
-        packs[name] = packs.get(name, 0) + 1
-    done = set(directory.parts("trials"))
+    packs = _grouped(directory, "pack")
     broken = [(table, name) for table in ("history", "trials") for name in directory.broken_parts(table)]
     remarks += [
         f"{directory}/{table}/{name}.parquet is not a whole Parquet file: its pack runs again" for table, name in broken
     ]
-    done -= {name for _, name in broken}
+    done = (whole & set(directory.parts("history"))) - {name for _, name in broken}
     missing = tuple(name for name in packs if name not in done)
     return Prepared(directory, packs, missing, tuple(remarks))
 
 
-def _files_of(trials: Sequence[Trial]) -> list[str]:
+def _files_of(trials: Trials) -> list[str]:
     """The users' files that some trials are made of."""
-    texts = {text for trial in trials for text in (trial.task, trial.method, trial.hyperparameters.network or "")}
+    texts = {text for trial in trials.kinds for text in (trial.task, trial.method, trial.hyperparameters.network or "")}
     return sorted(user_files.files_in(texts))
 
 
@@ -189,26 +199,38 @@ def _check_owner(directory: RunDirectory, sweep: Sweep) -> None:
         )
 
 
-def _planned(directory: RunDirectory) -> dict[str, str]:
-    """Planned trial ids and their packs, in plan order."""
-    table = directory.read_table("plan", ["trial_id", "pack"])
-    return dict(zip(table["trial_id"].to_pylist(), table["pack"].to_pylist(), strict=True))
+def _finished(directory: RunDirectory) -> tuple[int, set[str]]:
+    """How many trials have a row that can be read, and their packs."""
+    rows, packs = 0, set[str]()
+    for part in directory.readable_parts("trials", ["trial_id"]):
+        rows += part.table.num_rows
+        packs.update(part.packs)
+    return rows, packs
 
 
-def _extend(directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial], old: Mapping[str, str]) -> list[str]:
-    new = {trial.trial_id: trial for trial in trials}
-    if not old.keys() <= new.keys():
+def _grouped(directory: RunDirectory, *columns: str) -> dict[Any, int]:
+    """The planned trials by some columns, in plan order."""
+    found = directory.read_table("plan", columns).group_by(list(columns), use_threads=False)
+    counts = found.aggregate([([], "count_all")]).to_pydict()
+    keys = counts[columns[0]] if len(columns) == 1 else zip(*(counts[name] for name in columns), strict=True)
+    return dict(zip(keys, counts["count_all"], strict=True))
+
+
+def _extend(directory: RunDirectory, sweep: Sweep, trials: Trials) -> list[str]:
+    old = np.array(directory.read_table("plan", ["trial_id"])["trial_id"].to_pylist(), np.bytes_)
+    new = trials.columns["trial_id"]
+    if len(old) == len(new) and np.array_equal(np.sort(old), np.sort(new)):
+        return []
+    if not np.isin(old, new).all():
         raise UserError(
             f"{directory} was begun with another plan: {_first_difference(directory, sweep)}; "
             f"a plan may only grow, so choose another --out"
         )
-    extra = [trial for name, trial in new.items() if name not in old]
-    if not extra:
-        return []
-    metrics = metric_columns([trial.task for trial in trials])
+    extra = trials.take(~np.isin(new, old))
+    metrics = metric_columns(sorted({kind.task for kind in trials.kinds}))
     for table in ("history", "trials"):
         directory.widen(table, metrics)
-    _write_plan(directory, sweep, packs_of(sweep, extra))
+    write_plan(directory, sweep, packs_of(sweep, extra))
     return [f"the file plans {len(extra)} trials more than {directory} was begun with: they are appended"]
 
 
@@ -224,14 +246,12 @@ def _note_controls(directory: RunDirectory, sweep: Sweep) -> None:
 def _counts(directory: RunDirectory) -> Counts:
     """The planned trials that the manifest remembers; where it does not, those of the plan."""
     noted: Counts = (directory.read_json(MANIFEST) or {}).get("planned", {})
-    plan = directory.read_table("plan", ["task", "method"])
-    return noted or counted(zip(plan["task"].to_pylist(), plan["method"].to_pylist(), strict=True))
+    return noted or counted(_grouped(directory, "task", "method"))
 
 
-def _note_statements(directory: RunDirectory, sweep: Sweep, before: Counts, after: Counts) -> list[str]:
+def _note_statements(directory: RunDirectory, sweep: Sweep, rows: int, before: Counts, after: Counts) -> list[str]:
     """Remember what was stated before any result, what came or went later, and how the plan grew in between."""
     noted = directory.read_json(MANIFEST) or {}
-    rows = sum(part.table.num_rows for part in directory.readable_parts("trials", ["trial_id"]))
     stored = {} if "stated" in noted else tomllib.loads((directory.read(SWEEP) or b"").decode())
     stated = statements(sweep.stated, sweep.confirmatory)
     told, remarks = brought_up_to_date(noted, stated, stored.get("confirmatory", []), rows, before, after)
@@ -249,8 +269,8 @@ def controls(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
 
 
 def _first_difference(directory: RunDirectory, sweep: Sweep) -> str:
-    before = _flat(tomllib.loads((directory.read(SWEEP) or b"").decode()))
-    now = _flat(tomllib.loads(to_toml(sweep)))
+    before = flat(tomllib.loads((directory.read(SWEEP) or b"").decode()))
+    now = flat(tomllib.loads(to_toml(sweep)))
     ignored = ("notice", "confirmatory", "claims", "ranges", "execution")
     for key in [*before, *(key for key in now if key not in before)]:
         if before.get(key) != now.get(key) and not key.startswith(ignored):
@@ -261,17 +281,18 @@ def _first_difference(directory: RunDirectory, sweep: Sweep) -> str:
     )
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The content of a sweep file, setting by setting, with dotted keys."""
+    found: dict[str, Any] = {}
     for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
-def _write_plan(directory: RunDirectory, sweep: Sweep, packs: Sequence[Pack]) -> None:
-    rows = [row for pack in packs for row in plan_rows(pack, sweep.name)]
+def write_plan(directory: RunDirectory, sweep: Sweep, packs: Packs) -> None:
+    """Add a part to the plan of a run."""
     last = max((int(part) for part in directory.parts("plan") if part.isdigit()), default=-1)
-    directory.write_part("plan", f"{last + 1:04d}", build_table("plan", rows))
+    directory.write_part("plan", f"{last + 1:04d}", plan_table(packs, sweep.name))
 
 
 def manifest(sweep: Sweep) -> dict[str, Any]:
@@ -305,7 +326,7 @@ def _commit() -> str | None:
 def run_sweep(
     directory: RunDirectory,
     sweep: Sweep,
-    trials: Sequence[Trial],
+    trials: Trials,
     executor: Executor,
     *,
     watch: Watch,
@@ -331,60 +352,31 @@ def run_sweep(
     try:
         _check_owner(directory, sweep)
         with lease(directory):
-            prepared = prepare(directory, sweep, trials)
+            search = _search(directory, sweep)
+            prepared = prepare(directory, sweep, trials, search)
+            prepared = search.prepared(prepared) if search else prepared
             for remark in prepared.remarks:
                 say(remark)
             with watch(directory, prepared.packs, quiet=not prepared.missing) as tally:
                 if prepared.missing:
-                    executor.run(directory, prepared.missing)
-            return prepared, tally
+                    executor.run(directory, prepared.missing, after=search.after if search else None)
+            return search.ended(prepared) if search else prepared, tally
     except OSError as error:
         raise UserError(f"cannot write to the run directory {directory}: {error.strerror or error}") from None
 
 
-def replay(
-    directory: RunDirectory, sweep: Sweep, trials: Sequence[Trial], trial_id: str
-) -> tuple[dict[str, Any], bool | None]:
-    """Train one trial again, alone in its pack, and compare it with its stored row.
+def _search(directory: RunDirectory, sweep: Sweep) -> Search | None:
+    if sweep.search is None:
+        return None
+    from study.searching import Search  # which is made of this module's parts
 
-    Returns:
-        The row, and whether every result in it equals the stored one to the bit; None if none is stored.
-
-    Raises:
-        UserError: If the sweep has no such trial.
-    """
-    import torch  # only here
-
-    from study.train import train
-
-    found = next((trial for trial in trials if trial.trial_id == trial_id), None)
-    if found is None:
-        raise UserError(
-            f"unknown trial {trial_id!r}: the column trial_id of {directory}/plan has the sweep's {len(trials)} ids"
-        )
-    stored = next(
-        (
-            row
-            for part in directory.readable_parts("trials")
-            for row in part.table.to_pylist()
-            if row["trial_id"] == trial_id
-        ),
-        None,
-    )
-    home = next(pack for pack in packs_of(sweep, trials) if found in pack.trials)
-    capacity, device = (stored["capacity"], stored["device"]) if stored else (home.capacity, resolve_device(sweep))
-    if device == "cpu":
-        torch.set_num_threads(1)  # as workers do
-    state = train([found], capacity=capacity, device=device)
-    name = stored["pack"] if stored else home.name
-    alone = Pack((found,), capacity)
-    row = trial_rows(state, alone, sweep=sweep.name, name=name, capacity=capacity, device=device)[0]
-    if stored is None:
-        return row, None
-    return row, all(stored[key] == value for key, value in row.items() if key != "train_seconds")
+    return Search(directory, sweep)
 
 
 def lost(prepared: Prepared) -> int:
-    """Trials of a run that have no row now."""
-    done = set(prepared.directory.parts("trials")) - set(prepared.directory.broken_parts("trials"))
-    return sum(count for name, count in prepared.packs.items() if name not in done)
+    """Trials of a run that have no row now; packs that had theirs at the beginning are not looked at again."""
+    if not prepared.missing:
+        return 0
+    parts = prepared.directory.readable_parts("trials", ["trial_id"], parts=set(prepared.missing))
+    done = {name for part in parts for name in part.packs}
+    return sum(prepared.packs[name] for name in prepared.missing if name not in done)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from search_spaces.hyperparameters import ARCHITECTURE
@@ -107,26 +108,29 @@ class Trial:
     sampler: str
     fingerprint: str | None = None
 
-    @property
+    @cached_property
     def trial_id(self) -> str:
         """Hash of what decides the outcome: no name, index or neighbour enters."""
-        return digest(
-            {
-                "task": [
-                    without_folders(self.task),
-                    self.task_version,
-                    *([self.fingerprint] if self.fingerprint else []),
-                ],
-                "method": without_folders(self.method),
-                "hyperparameters": {
-                    name: without_folders(value) if isinstance(value, str) else value
-                    for name, value in self.hyperparameters.given.items()
-                },
-                "budget": asdict(self.budget),
-                "key": self.key,
-                "engine_epoch": ENGINE_EPOCH,
-            }
-        )
+        return digest(self.identity)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What decides the outcome, as JSON data."""
+        return {
+            "task": [
+                without_folders(self.task),
+                self.task_version,
+                *([self.fingerprint] if self.fingerprint else []),
+            ],
+            "method": without_folders(self.method),
+            "hyperparameters": {
+                name: without_folders(value) if isinstance(value, str) else value
+                for name, value in self.hyperparameters.given.items()
+            },
+            "budget": asdict(self.budget),
+            "key": self.key,
+            "engine_epoch": ENGINE_EPOCH,
+        }
 
     @property
     def generator_steps(self) -> int:
@@ -140,10 +144,22 @@ class Trial:
         return (self.task, self.label, self.method, h.optimiser, h.n_critic, h.architecture, self.budget)
 
 
+def canonical(content: object) -> str:
+    """JSON data as the one text that its hash is of."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def digest(content: object) -> str:
     """Content hash of JSON data, 16 hexadecimal digits."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    (found,) = hashes([canonical(content)])
+    return found
+
+
+def hashes(texts: Iterable[str]) -> list[str]:
+    """Content hashes of texts, 16 hexadecimal digits each."""
+    blake2b = hashlib.blake2b
+    joined = b"".join([blake2b(text.encode(), digest_size=8).digest() for text in texts]).hex()
+    return [joined[start : start + 16] for start in range(0, len(joined), 16)]
 
 
 def rounded(value: float) -> float:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search_spaces import designs
 from search_spaces.designs import DRAWN, grid, sobol
 from search_spaces.hyperparameters import DIMENSIONS
 
@@ -60,13 +61,25 @@ def test_the_drawn_points_are_those_of_earlier_releases():
 
 
 def test_a_grid_is_every_combination_with_the_last_name_fastest():
-    assert grid({"lr": [0.0, 1.0], "beta1": [0.25, 0.75]}) == [
-        {"lr": 0.0, "beta1": 0.25},
-        {"lr": 0.0, "beta1": 0.75},
-        {"lr": 1.0, "beta1": 0.25},
-        {"lr": 1.0, "beta1": 0.75},
-    ]
+    found = grid({"lr": [0.0, 1.0], "beta1": [0.25, 0.75]})
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "lr": [0.0, 0.0, 1.0, 1.0],
+        "beta1": [0.25, 0.75, 0.25, 0.75],
+    }
 
 
-def test_a_grid_of_nothing_is_one_point():
-    assert grid({}) == [{}]
+def test_a_grid_of_nothing_has_no_name():
+    assert grid({}) == {}
+
+
+@DESIGNS
+def test_some_dimensions_are_those_of_the_whole_design(design):
+    whole = design(16, seed=4, replicate=2)
+    np.testing.assert_array_equal(design(16, seed=4, replicate=2, dimensions=[26, 0, 55]), whole[:, [26, 0, 55]])
+
+
+@DESIGNS
+def test_points_drawn_in_blocks_are_those_drawn_at_once(design, monkeypatch):
+    whole = design(64, seed=4, replicate=2)
+    monkeypatch.setattr(designs, "BLOCK", 8)
+    np.testing.assert_array_equal(design(64, seed=4, replicate=2), whole)

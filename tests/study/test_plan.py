@@ -16,6 +16,7 @@ from study.schema import ENGINE_EPOCH
 from study.spec import parse_sweep, to_toml
 from study.sweep_run import load
 from study.tasks.table import get_task
+from study.trial import Trial
 
 ROOT = Path(__file__).parents[2]
 LR = {"log_uniform": [1e-3, 1e-1]}
@@ -473,3 +474,17 @@ def test_a_method_that_the_task_cannot_use_is_refused(tiny, task, method, senten
     with pytest.raises(UserError) as caught:
         expand(tiny(tasks=[task], methods=["ns", method]))
     assert str(caught.value).startswith(f"{method} on {task}: {sentence}")
+
+
+# Large plans
+
+
+def test_many_trials_are_planned_without_an_object_for_each(tiny, monkeypatch):
+    made = []
+    real = Trial.__init__
+    monkeypatch.setattr(Trial, "__init__", lambda self, **given: (made.append(1), real(self, **given))[1])
+    design = {"kind": "random", "points": 500, "seeds": 2}
+    trials = expand(tiny(methods=["ns", "wgan+gp1"], space=space(n_critic={"cross": [1, 5]}), design=design))
+    packs = pack(trials, capacity=50, device="cpu")
+    assert (len(trials), len(packs), len(set(packs.names))) == (4000, 80, 80)
+    assert len(made) == 4  # one of each method and n_critic

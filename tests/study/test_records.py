@@ -3,14 +3,23 @@ import math
 import numpy as np
 import pytest
 
-from study import records, schema
+from study import records, schema, store
 from study.errors import UserError
 from study.losses import LOSSES
 from study.penalties import PENALTIES
 from study.plan import expand, pack
-from study.records import history_rows, metric_columns, oom_rows, plan_rows, tail_median, trial_from_row, trial_rows
+from study.records import (
+    history_rows,
+    metric_columns,
+    oom_rows,
+    plan_table,
+    planned_pack,
+    tail_median,
+    trial_from_row,
+    trial_rows,
+)
 from study.step import MEASURED
-from study.store import build_table
+from study.store import RunDirectory, build_table
 from study.sweep_run import packs_of
 from study.techniques import TECHNIQUES
 from study.train import Evaluation, PackState
@@ -47,7 +56,7 @@ def rows_of(state, planned):
 
 
 def test_a_planned_trial_is_the_same_after_its_row(planned):
-    rows = build_table("plan", plan_rows(planned, "tiny")).to_pylist()
+    rows = plan_table(pack(planned.trials, capacity=2, device="cpu"), "tiny").to_pylist()
     assert tuple(trial_from_row(row) for row in rows) == planned.trials
     assert [row["slot"] for row in rows] == [0, 1]
     assert {(row["loss"], row["penalty"], row["technique"], row["method"]) for row in rows} == {
@@ -56,7 +65,7 @@ def test_a_planned_trial_is_the_same_after_its_row(planned):
 
 
 def test_a_plan_of_another_engine_is_refused(planned):
-    row = build_table("plan", plan_rows(planned, "tiny")).to_pylist()[0]
+    row = plan_table(pack(planned.trials, capacity=2, device="cpu"), "tiny").to_pylist()[0]
     with pytest.raises(UserError, match=f"trial {row['trial_id'][:-1]}x was planned by another version of task"):
         trial_from_row(row | {"trial_id": row["trial_id"][:-1] + "x"})
 
@@ -64,7 +73,6 @@ def test_a_plan_of_another_engine_is_refused(planned):
 def test_every_key_of_a_row_is_a_column(planned):
     state = trained([[1.0, 2.0], [1.0, 2.0]])
     names = {table: {column.name for column in columns} for table, columns in schema.TABLES.items()}
-    assert {key for row in plan_rows(planned, "tiny") for key in row} == names["plan"]
     assert {key for row in rows_of(state, planned) for key in row} == names["trials"] | set(METRICS)
     assert {key for row in history_rows(state, planned.trials) for key in row} == names["history"] | set(METRICS)
     full = oom_rows(planned, sweep="tiny", name="p", device="cpu", reason="out of memory")
@@ -155,5 +163,66 @@ def test_a_trial_of_any_method_comes_back_from_its_plan_row(tiny, task):
     space = {"override": {"lr": 1e-3, "labelled": {"choice": [20, 50]}, **networks}}
     for sweep in (tiny(tasks=[task], methods=methods), tiny(tasks=[task], methods=methods, space=space)):
         for planned in packs_of(sweep, expand(sweep)):
-            rows = build_table("plan", plan_rows(planned, "tiny")).to_pylist()
+            rows = plan_table(pack(planned.trials, capacity=2, device="cpu"), "tiny").to_pylist()
             assert [trial_from_row(row) for row in rows] == list(planned.trials)
+
+
+# The plan
+
+
+@pytest.fixture
+def written(tmp_path, tiny, monkeypatch):
+    """The directory and the packs of a plan in two parts, whose groups of rows begin inside packs."""
+    monkeypatch.setitem(store.ROWS, "plan", 5)
+    directory, made = RunDirectory(tmp_path / "run"), []
+    for part, design in (("0000", {"points": 8}), ("0001", {"kind": "random", "points": 7})):
+        packs = pack(expand(tiny(methods=["ns", "wgan+gp1"], design=design)), capacity=3, device="cpu")
+        directory.write_part("plan", part, plan_table(packs, "tiny"))
+        made += list(packs)
+    return directory, made
+
+
+def test_a_pack_is_found_in_the_plan_wherever_it_is(written):
+    directory, packs = written
+    for one in packs:
+        rows, metrics = planned_pack(directory, one.name)
+        assert tuple(trial_from_row(row) for row in rows) == one.trials
+        assert [row["slot"] for row in rows] == list(range(len(one.trials)))
+        assert metrics == metric_columns(["manifold-d2"])
+
+
+def test_only_the_groups_of_rows_that_hold_a_pack_are_read(written, monkeypatch):
+    directory, packs = written
+    real, seen = store.pq.ParquetFile.read_row_groups, []
+    planned_pack(directory, packs[0].name)
+
+    def read(self, groups, **options):
+        seen.append(groups)
+        return real(self, groups, **options)
+
+    monkeypatch.setattr(store.pq.ParquetFile, "read_row_groups", read)
+    for one in packs[:3]:  # three rows each, in groups of five
+        planned_pack(directory, one.name)
+    assert seen == [[0], [0, 1], [1]]
+
+
+def test_rows_of_a_pack_need_not_lie_together(tmp_path, tiny):
+    packs = pack(expand(tiny(design={"points": 4})), capacity=2, device="cpu")
+    rows = plan_table(packs, "tiny").to_pylist()
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_part("plan", "0000", build_table("plan", [rows[place] for place in (3, 0, 2, 1)]))
+    for one in packs:
+        assert tuple(trial_from_row(row) for row in planned_pack(directory, one.name)[0]) == one.trials
+
+
+def test_a_pack_that_is_not_planned_is_not_found(written):
+    with pytest.raises(KeyError, match="ffff"):
+        planned_pack(written[0], "f" * 16)
+
+
+def test_a_plan_that_grows_is_read_again(written, tiny):
+    directory, packs = written
+    planned_pack(directory, packs[0].name)
+    more = pack(expand(tiny(methods=["hinge"])), capacity=2, device="cpu")
+    directory.write_part("plan", "0002", plan_table(more, "tiny"))
+    assert len(planned_pack(directory, more.names[0])[0]) == 2

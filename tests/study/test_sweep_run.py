@@ -9,9 +9,10 @@ from study import schema, worker
 from study.errors import UserError
 from study.lease import lease
 from study.plan import expand
+from study.replay import replay
 from study.spec import to_toml
 from study.store import RunDirectory
-from study.sweep_run import lost, manifest, prepare, replay
+from study.sweep_run import lost, manifest, prepare
 from study.tasks.table import get_task
 
 FOUR = {"design": {"points": 4}, "execution": {"pack": 4, "device": "cpu"}}
