@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup demo test test-all test-slow lint bench clean
+.PHONY: setup demo test test-all test-slow lint bench chaos clean
 
 setup: .venv/.ready
 
@@ -36,13 +36,17 @@ lint: setup
 	$(BIN)/mypy
 
 # make bench runs all; make bench methods runs that one
-BENCHMARKS := engine methods results memory sweep calibration analysis
+BENCHMARKS := engine methods results memory sweep calibration analysis scale storage
 bench: setup
 	$(BIN)/python -m benchmarks $(filter $(BENCHMARKS),$(MAKECMDGOALS))
 ifneq (,$(filter bench,$(MAKECMDGOALS)))
 .PHONY: $(BENCHMARKS)
 $(BENCHMARKS): ; @:
 endif
+
+# a sweep on three nodes under fifty kills; half an hour
+chaos: setup
+	$(BIN)/python -m benchmarks chaos
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -39,7 +39,6 @@ DRAWN = {
 }
 SWEEP = {"space": {"override": SPACE}, "design": {"points": 16, "seeds": 2}, "execution": {"pack": 64, "device": "cpu"}}
 """16 points crossed with two n_critic, two seeds: 64 trials of each method."""
-RANGES = FloatDistribution | CategoricalDistribution
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -225,9 +224,8 @@ def test_a_quotient_from_a_range_lies_in_it(tmp_path):
 
 
 def test_what_is_fixed_is_an_attribute(tmp_path):
-    space = {"beta2": 0.97, "n_critic": 2, "lr": 0.01}
-    design = {"points": 4}
-    results = load_results(finished(tmp_path / "run", {"ns": [0.1] * 4}, space={"override": space}, design=design))
+    space = {"beta1": {"uniform": [0.0, 0.9]}, "beta2": 0.97, "n_critic": 2, "lr": 0.01}
+    results = load_results(finished(tmp_path / "run", {"ns": [0.1] * 4}, space={"override": space}))
     for trial in drafted(results, "ns").trials:
         assert set(trial.params) == {"beta1"}
         found = {name: trial.user_attrs[name] for name in ("lr", "beta2", "n_critic", "lr_d_ratio", "optimiser")}
@@ -243,8 +241,8 @@ def test_one_trial_is_enough_for_a_distribution(tmp_path):
 def test_a_weight_follows_its_penalty(tmp_path):
     # lucic_wide: .1 to 100 one-centred, .01 to 100 for halved ones
     methods = ["ns+gp1", "ns+r1"]
-    given = {name: [0.1] * 8 for name in methods}
-    results = load_results(finished(tmp_path / "run", given, methods=methods, confirmatory=[], execution={"pack": 8}))
+    sweep = {"methods": methods, "confirmatory": [], "space": {"preset": "lucic_wide"}, "execution": {"pack": 8}}
+    results = load_results(finished(tmp_path / "run", {name: [0.1] * 8 for name in methods}, **sweep))
     found = [drafted(results, name).trials[0].distributions["penalty_weight"] for name in methods]
     assert found == [FloatDistribution(0.1, 100.0, log=True), FloatDistribution(0.01, 100.0, log=True)]
 
@@ -307,6 +305,7 @@ def test_a_hyperparameter_that_a_trial_lacks_is_not_among_its_parameters(columns
 # There and back
 
 
+@pytest.mark.timeout(240)  # an Optuna database takes its time, more so on a busy machine
 @pytest.mark.parametrize("kind", ["address", "journal"])
 def test_an_import_of_the_export_has_the_same_outcomes(swept, command, request, tmp_path, kind):
     where = request.getfixturevalue(kind)
@@ -341,13 +340,17 @@ def test_optunas_importances_are_ours(tmp_path, journal):
     values = [0.05 * (row["lr_g"] / 0.01) ** 0.4 * row["n_critic"] ** 0.3 for row in rows["ns"]]
     assert 0.02 < min(values) < max(values) < 2.0
     results = load_results(finished(tmp_path / "run", {"ns": values}, **sweep))
+    # Optuna's cells span a parameter's distribution, ours the values: without a prior of the ranges these are the same
+    listed = {name: domain for name, domain in results.domains.items() if not isinstance(domain, Uniform | LogUniform)}
+    results = dataclasses.replace(results, domains=listed, priors={})
     export_studies(results, journal)
     (study,) = opened(journal).values()
     theirs = optuna.importance.get_param_importances(study, normalize=False)
     rows = sheet(results, "manifold-d2", "ns")
     ours = divergences(rows, np.ones((1, len(rows.losses))))[0]
-    print(theirs, dict(zip([axis.word for axis in rows.axes], ours, strict=True)))
-    assert {axis.word for axis in rows.axes} == set(theirs)
+    # the same sums in another order
+    assert dict(zip([axis.word for axis in rows.axes], ours, strict=True)) == pytest.approx(theirs, rel=1e-10)
+    assert max(theirs, key=theirs.get) == "lr"
 
 
 # Writing
@@ -465,7 +468,7 @@ def test_a_search_is_said_to_be_one(mixed, journal, command, monkeypatch):
     [
         (
             "sqlite:///{}/none/x.db",
-            "cannot write studies into sqlite:///{}/none/x.db: (sqlite3.OperationalError) unable",
+            "cannot write studies into sqlite:///{}/none/x.db: unable to open database file",
         ),
         ("{}/none/x.log", "cannot write studies into {}/none/x.log: [Errno 2] No such file or directory"),
         ("{}", "cannot write studies into {}: [Errno 21] Is a directory"),
@@ -477,7 +480,7 @@ def test_a_search_is_said_to_be_one(mixed, journal, command, monkeypatch):
         ("{}/text", "{}/text is a file of something else: give sqlite:///FILE.db, or a new journal's name"),
         (
             "sqlite:///{}/text",
-            "cannot write studies into sqlite:///{}/text: (sqlite3.DatabaseError) file is not a data",
+            "cannot write studies into sqlite:///{}/text: file is not a database",
         ),
         ("foo://me:secret@host/x", "cannot write studies into foo://me:***@host/x: "),
     ],
@@ -495,7 +498,9 @@ def test_mistakes_are_one_sentence_and_spoil_nothing(mixed, tmp_path, command, s
 
 
 def test_names_that_would_be_the_same_are_refused(build):
-    results = build(tasks=("a", "a/b"), methods=("b/c", "c"), confirmatory=(), replicates=1, points=2)
+    results = build(tasks=("one", "two"), methods=("first", "second"), confirmatory=(), replicates=1, points=2)
+    names = {"task": {"one": "a", "two": "a/b"}, "method": {"first": "b/c", "second": "c"}}
+    results = dataclasses.replace(results, plan=results.plan.replace(names))
     with pytest.raises(UserError, match="two studies would be called 'synthetic/a/b/c'"):
         drafts(results)
 
