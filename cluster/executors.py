@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from study.errors import UserError
 from study.executor import Executor, InProcess
 from study.spec import DATA_ROOT, Sweep
 from study.sweep_run import resolve_device
@@ -16,12 +17,18 @@ def executor_of(sweep: Sweep, address: str | None, *, in_process: bool) -> Execu
         sweep: The sweep.
         address: A Ray cluster; None for a local Ray.
         in_process: True for this process, without Ray.
+
+    Raises:
+        UserError: If the sweep asks for what only Ray has.
     """
     device = resolve_device(sweep)
+    if in_process and sweep.search is not None and sweep.search.pruner != "none":
+        raise UserError(f"search.pruner = {sweep.search.pruner!r} needs Ray: leave out --in-process, or the pruner")
     if in_process:
         return InProcess(device=device)
     from cluster.tune import RayTune  # and Ray: seconds
 
     workers = None if sweep.execution.workers == "auto" else sweep.execution.workers
     data = os.environ.get(DATA_ROOT) if sweep.execution.data else None
-    return RayTune(device=device, workers=workers, address=address, data=data)
+    gpu = None if sweep.execution.gpu == "auto" else sweep.execution.gpu
+    return RayTune(device=device, workers=workers, address=address, data=data, gpu=gpu)

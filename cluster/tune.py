@@ -1,50 +1,74 @@
-"""Running packs through Ray Tune, on a local Ray that it starts itself or on a cluster that exists.
+"""Running packs through Ray Tune, on a local Ray that is started for them or on a cluster that exists.
 
 Tune schedules; it owns no truth. Workers write their rows to the run directory themselves, and what is missing is
 planned again from there, so neither a killed worker nor a killed driver loses or repeats anything.
+
+Ray lives in a process of its own (`cluster.driver`): when a raylet or a head dies, Ray may hang or end the process
+that it is in. This one keeps the queue, watches that process, and starts another when it is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import io
-import logging
+import json
 import os
-import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from cluster.address import AUTO, cluster_address, fault_at, wait_for
+from cluster.resources import Ask, Node, ask_of, refusal, room
 from study.errors import UserError
+from study.executor import After, Queue
 from study.store import RunDirectory
 
-CONNECT_SECONDS = 5.0
+START_SECONDS = 180.0
+"""A Ray that has not answered after so long is not going to: starting one takes 5 to 20 s on a busy machine."""
 
-ROUNDS = 3
-"""How often a pack is tried. Tune's own retries are not used: it counts the death of a reused worker twice or more."""
+SILENCE_SECONDS = 120.0
+"""Tune's loop turns ten times a second and says so; after so long without a word it hangs."""
 
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # half of Tune's cost per trial and most of its memory growth; rows do not pass through Tune
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune's own handler would swallow the signal; ours remembers it
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+GRACE_SECONDS = 10.0
+"""How long a request to stop may take before the driver is killed: Kubernetes gives 30 s, a preempted node as many."""
+
+DEATHS = 3
+"""Drivers that may die one after the other without a pack in between."""
+
+LATE_SECONDS = 5.0
+"""After so long without a word it is asked whether the head of the cluster is still there."""
+
+ROOMLESS_SECONDS = 300.0
+"""How long a cluster that cannot grow may have no node for a pack any more: machines that were lost may come back."""
+
+PACKS_OF_A_DRIVER = 5000
+"""Tune keeps 40 kB of each trial for as long as it lives, so a driver is replaced after 200 MB."""
+
+AHEAD = 4
+"""Packs beyond what there is room for, and the part of the room that they are at least.
+
+A worker that ends a pack finds the next one waiting. And where workers start anew: Tune gives a worker that is free to
+any of the packs that wait, and ends the process that was being started for that one; among few, none would get ready.
+"""
+
+KEYS = {
+    "ready": {"pids", "nodes", "grows", "address"},
+    "beat": {"nodes"},
+    "over": {"pack", "fault", "reason", "share"},
+    "refused": {"reason"},
 }
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""On Linux, Ray replaces 127.0.0.1 by the outward address unless this is set."""
+"""What a driver says, and what belongs to it."""
 
+NONSENSE = "it said something that makes no sense"
 
-def train_pack(config: Mapping[str, Any]) -> dict[str, int]:
-    """Tune's trainable: one pack, one report."""
-    from study.worker import run_pack  # and torch, which the driver does without
-
-    return dict(run_pack(config["root"], config["pack"], device=config["device"], data=config["data"]))
+ROOT = Path(__file__).parents[1]
 
 
 class RayTune:
@@ -57,131 +81,244 @@ class RayTune:
         workers: int | None = None,
         address: str | None = None,
         data: str | None = None,
+        gpu: float | None = None,
     ) -> None:
         """Choose where to run.
 
         Args:
-            device: Kind of device that packs ask for; "cuda" takes a whole GPU each.
-            workers: Packs in flight; None means one for each CPU, or GPU, that Ray has.
-            address: HOST:PORT of a cluster; None starts a Ray on this machine's loopback and ends it afterwards.
+            device: Kind of device that packs ask for, "cpu" or "cuda".
+            workers: Packs in flight; None means as many as the nodes of the moment have room for.
+            address: Of a cluster, as `cluster.address.cluster_address` reads it; "local", and None where `RAY_ADDRESS`
+                is not set, starts a Ray on this machine's loopback and ends it afterwards.
             data: The folder with the user's data sets, on every machine; None for each machine's own setting.
+            gpu: The part of a GPU that each pack gets; None decides by the memory that packs take.
         """
-        self.device, self.workers, self.address, self.data = device, workers, address, data
+        self.device, self.workers, self.address, self.data, self.gpu = device, workers, address, data, gpu
+        self.at: str | None = None
+        self._taken = 0.0
+        self._roomy = time.monotonic()
+        self._had_room = False
 
-    def run(self, directory: RunDirectory, packs: Sequence[str]) -> None:
+    def ask(self, *, alone: bool = False) -> Ask:
+        """What the next pack asks of a node; `alone` if it did not fit beside others."""
+        return ask_of(self.device, gpu=1.0 if alone else self.gpu, taken=self._taken)
+
+    def measured(self, share: float) -> None:
+        """Remember the share of a GPU's memory that a pack took."""
+        self._taken = max(self._taken, share)
+
+    def room(self, nodes: Sequence[Node]) -> int:
+        """How many packs to have in flight on some nodes."""
+        return self.workers or room(self.ask(), nodes)
+
+    def run(self, directory: RunDirectory, packs: Sequence[str], *, after: After | None = None) -> None:
         """Run the packs; see `study.executor.Executor`."""
-        os.environ.update(SETTINGS)
-        with contextlib.ExitStack() as stack:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mp", ignore_cleanup_errors=True)))
-            stack.enter_context(_ray(self.address, self.workers, scratch, len(packs)))
-            storage = Path(directory.root, "ray") if directory.local else scratch / "tune"
-            stop = stack.enter_context(_graceful_stop())
-            for _ in range(ROUNDS):
-                shutil.rmtree(storage, ignore_errors=True)
-                self._fit(directory, packs, storage)
-                done = set(directory.parts("trials"))
-                packs = [pack for pack in packs if pack not in done]
-                if stop or not packs:
-                    break
+        queue, deaths = Queue(directory, packs, after), 0
+        self.at = cluster_address(self.address)
+        if self.at not in (None, AUTO) and (fault := fault_at(self.at)):
+            raise UserError(f"cannot reach the Ray cluster at {self.at}: {fault}")
+        with _signals() as stop:
+            while queue.left and not stop:
+                before = queue.over
+                reason = self._drive(directory, queue, stop)
+                deaths = 0 if queue.over > before else deaths + 1
+                if reason and not stop:
+                    queue.lose(reason)
+                    self._recover(queue, deaths, reason, stop)
         if stop:
             raise KeyboardInterrupt(stop[0])
 
-    def _fit(self, directory: RunDirectory, packs: Sequence[str], storage: Path) -> None:
-        import ray
-        from ray import tune
+    def _recover(self, queue: Queue, deaths: int, reason: str, stop: list[int]) -> None:
+        """See whether it makes sense to go on after a driver was lost."""
+        if queue.left and deaths >= DEATHS:
+            where = f"the Ray cluster at {self.at}" if self.at else "the local Ray"
+            raise UserError(
+                f"{where} was lost {deaths} times without a finished pack in between ({reason}): what is finished is "
+                "kept, and the same command goes on from there"
+            )
+        if queue.left and self.at not in (None, AUTO):
+            wait_for(self.at, stop, reason)
 
-        resource = "GPU" if self.device == "cuda" else "CPU"
-        available = int(ray.cluster_resources().get(resource, 0))
-        if not available:
-            raise UserError(f"execution.device = {self.device!r}: the Ray cluster has no {resource}")
-        workers = min(self.workers or available, available)
-        resources: dict[str, float] = {"cpu": 1, "gpu": 1} if self.device == "cuda" else {"cpu": 1}
-        tuner = tune.Tuner(
-            tune.with_resources(train_pack, resources),
-            param_space={
-                "root": directory.root,
-                "device": self.device,
-                "data": self.data,
-                "pack": tune.grid_search(list(packs)),
-            },
-            tune_config=tune.TuneConfig(
-                reuse_actors=True, max_concurrent_trials=workers, trial_dirname_creator=lambda trial: trial.trial_id
-            ),
-            run_config=tune.RunConfig(
-                name="packs",
-                storage_path=str(storage),
-                verbose=0,
-            ),
-        )
-        # standard output is data, and Tune prints tables there whatever `verbose` says
-        with contextlib.redirect_stdout(io.StringIO()):
-            tuner.fit()
+    def look(self, nodes: Sequence[Node], *, grows: bool) -> None:
+        """Look at what a cluster has now.
+
+        Args:
+            nodes: Its nodes.
+            grows: Whether more may come.
+
+        Raises:
+            UserError: If packs cannot run there: at once if they never could, otherwise after a while.
+        """
+        now = time.monotonic()
+        fault = refusal(self.ask(), self.device, nodes, grows=grows)
+        if not fault:
+            self._roomy, self._had_room = now, True
+        elif not self._had_room or now - self._roomy > ROOMLESS_SECONDS:
+            since = f" for {ROOMLESS_SECONDS:.0f} s" if self._had_room else ""
+            raise UserError(f"{fault}{since}")
+
+    def _drive(self, directory: RunDirectory, queue: Queue, stop: list[int]) -> str:
+        """Let one driver run packs until none is left, it is asked to stop, or it dies; why it ended."""
+        settings = {
+            "root": directory.root,
+            "device": self.device,
+            "data": self.data,
+            "address": self.at,
+            "workers": self.workers,
+            "waiting": queue.waiting,
+        }
+        with (
+            tempfile.TemporaryDirectory(prefix="mp", ignore_cleanup_errors=True) as scratch,
+            _driver(settings | {"scratch": scratch}, Path(scratch)) as driver,
+        ):
+            return driver.serve(self, queue, stop)
 
 
-@contextlib.contextmanager
-def _ray(address: str | None, workers: int | None, scratch: Path, packs: int) -> Iterator[None]:
-    if address is None or address.startswith(("127.", "localhost")):
-        os.environ.update(LOOPBACK)
-    if address is not None:
-        _check_reachable(address)
-    import ray
+class _Driver:
+    """A driver process, seen from here."""
 
-    # a second or two that would otherwise be spent after Ray has started, for which init only waits
-    threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True).start()
-    if ray.is_initialized():  # somebody else's: use it and leave it
-        yield
-        return
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    local: dict[str, Any] = {
-        "num_cpus": min(workers or os.cpu_count() or 1, packs),
-        "include_dashboard": False,
-        "object_store_memory": 80 * 2**20,  # rows do not pass through it
-        "_temp_dir": str(scratch),
-    }
-    # Ray puts the current folder on its workers' import path, before everything else: let it be an empty one
-    empty = scratch / "empty"
-    empty.mkdir()
-    with contextlib.chdir(empty):
+    def __init__(self, process: subprocess.Popen[bytes], connection: Connection, log: Path) -> None:
+        self._process, self._connection, self._log = process, connection, log
+        self._heard, self._room, self._pids = time.monotonic(), 0, list[int]()
+        self._patience, self._grows, self._handed = START_SECONDS, False, 0
+
+    def serve(self, executor: RayTune, queue: Queue, stop: list[int]) -> str:
+        """Hand out packs and note how they end; why that is over."""
+        asked: float | None = None
+        while queue.left and (queue.running or self._handed < PACKS_OF_A_DRIVER):
+            if stop and asked is None:
+                asked = time.monotonic()
+                self._send({"kind": "stop"})
+            if not stop:
+                self._hand_out(executor, queue)
+            message = self._receive()
+            if message is not None and message["kind"] in KEYS:
+                self._hear(message, executor, queue)
+                continue
+            gone = message["kind"] if message else self._missed(asked, executor.at)
+            if gone:
+                return f"{gone}{self._last_words()}"
+        self._send({"kind": "end"})
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=GRACE_SECONDS)
+        return ""
+
+    def _hand_out(self, executor: RayTune, queue: Queue) -> None:
+        most = self._room + max(AHEAD, self._room // AHEAD) if self._room else 0
+        while len(queue.running) < most and self._handed < PACKS_OF_A_DRIVER:
+            pack = queue.next()
+            if pack is None:
+                return
+            self._handed += 1
+            ask = executor.ask(alone=pack in queue.alone)
+            self._send({"kind": "pack", "pack": pack, "gpu": ask.gpu, "halvings": queue.halvings[pack]})
+
+    def _hear(self, message: Mapping[str, Any], executor: RayTune, queue: Queue) -> None:
+        self._heard, self._patience = time.monotonic(), SILENCE_SECONDS
+        if message["kind"] == "refused":
+            raise UserError(message["reason"])
+        if message["kind"] == "ready":
+            self._pids = message["pids"]
+            self._grows, executor.at = message["grows"], message["address"]
+            executor.look(message["nodes"], grows=self._grows)
+        elif message["kind"] == "beat":
+            executor.look(message["nodes"], grows=self._grows)
+            # where nodes may still come, one pack more than fits shows that they are wanted
+            self._room = max(executor.room(message["nodes"]), 1)
+        elif message["kind"] == "over":
+            executor.measured(message["share"])
+            queue.ended(message["pack"], fault=message["fault"], reason=message["reason"])
+
+    def _missed(self, asked: float | None, address: str | None) -> str:
+        """Why the driver has to be given up, or nothing."""
+        if asked is not None and time.monotonic() - asked > GRACE_SECONDS:
+            return "it did not stop when it was asked to"
+        if any(_dead(pid) for pid in self._pids):
+            return "one of Ray's own processes died"
+        silent = time.monotonic() - self._heard
+        if silent > self._patience:
+            return f"it said nothing for {self._patience:.0f} s"
+        if silent > LATE_SECONDS and address not in (None, AUTO) and fault_at(address, seconds=1.0):
+            return "its head does not answer"
+        return ""
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # then it is gone, which the next question will tell
+            self._connection.send_bytes(json.dumps(message).encode())
+
+    def _receive(self) -> dict[str, Any] | None:
+        """A message, or one whose kind is why there will be none any more; None if there is none now."""
         try:
-            ray.init(**(common | ({"address": address} if address else local)))
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"the Ray cluster at {address}" if address else "a local Ray"
-            raise UserError(f"cannot reach {where}: {str(error).splitlines()[0]}") from None
-    # what happens to packs is told by `attempts` and in our own words
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+            if not self._connection.poll(0.25):
+                return None
+            message: dict[str, Any] = json.loads(self._connection.recv_bytes())
+            return message if KEYS[message["kind"]] <= message.keys() else {"kind": NONSENSE}
+        except (EOFError, OSError):
+            return {"kind": "its process ended"}
+        except (ValueError, KeyError, TypeError):
+            return {"kind": NONSENSE}
 
-
-def _check_reachable(address: str) -> None:
-    """Knock at a cluster's door: Ray itself would try for minutes before it says anything."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"--address {address}: must be HOST:PORT of a Ray head, e.g. 10.0.0.1:6379")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"cannot reach the Ray cluster at {address}: {error}") from None
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+            return f"; its last words: {lines[-1][:300]}" if lines else ""
+        return ""
 
 
 @contextlib.contextmanager
-def _graceful_stop() -> Iterator[list[int]]:
-    """Turn the first SIGINT or SIGTERM into Tune's graceful stop, the second into a KeyboardInterrupt.
+def _driver(settings: Mapping[str, Any], scratch: Path) -> Iterator[_Driver]:
+    """A driver process, in a session of its own so that a terminal's Ctrl-C reaches this process alone."""
+    here, there = socket.socketpair()
+    log = scratch / "driver.log"
+    # -P and a folder of its own: nothing in the user's folder may shadow what is imported
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from cluster.driver import main; main({there.fileno()})"
+    with there, log.open("wb") as words:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # Tune's tables
+            stderr=words,
+            cwd=scratch,
+            pass_fds=[there.fileno()],
+            start_new_session=True,
+        )
+    connection = Connection(here.detach())
+    try:
+        connection.send_bytes(json.dumps(settings).encode())
+        yield _Driver(process, connection, log)
+    finally:
+        connection.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
-    Installed after ray.init, which puts its own SIGTERM handler in place; yields the list of signals received.
+
+def _dead(pid: int) -> bool:
+    """Whether a process is gone, or only waits for its parent to notice that it is."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return Path("/proc/self").exists()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The stop signals received so far; the second one raises KeyboardInterrupt.
+
+    SIGUSR1 is what SLURM sends before it takes a node away.
     """
     received: list[int] = []
 
     def handle(number: int, _frame: object) -> None:
         received.append(number)
-        tune_listens = callable(signal.getsignal(signal.SIGUSR1))
-        if len(received) > 1 or not tune_listens:
+        if len(received) > 1:
             raise KeyboardInterrupt(number)
-        signal.raise_signal(signal.SIGUSR1)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # signals are the main thread's
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield received
     finally:

@@ -1,0 +1,337 @@
+"""The process that Ray lives in: hands packs to Ray Tune as they are named, and tells how each ended.
+
+It is started by `cluster.tune`, which keeps the queue; they talk in JSON over a socket. To here come `pack`, `end` (no
+pack will follow) and `stop`; from here go `ready` and `beat` (with the nodes that the cluster has now), `over` and
+`refused`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from cluster.address import AUTO
+from cluster.auth import HOW
+from cluster.pruning import pruner_of, pruning, question
+from cluster.resources import Node
+from cluster.scheduling import sparing
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # half of Tune's cost per trial and most of its memory growth; rows do not pass through Tune
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's state, which is never read, would be written whole again and again
+    "TUNE_MAX_PENDING_TRIALS_PG": "256",  # with a searcher, Tune would start one trial at a time
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""On Linux, Ray replaces 127.0.0.1 by the outward address unless this is set."""
+
+BEAT_SECONDS = 1.0
+
+NODE_GROUP = "ray.io/node-group"
+"""The label of a node's type in the configuration of the second autoscaler, which starts none without."""
+
+
+class Line:
+    """The connection to the process that keeps the queue; when that is gone, this process ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Begin to listen, in a thread of its own."""
+        self._connection, self._lock = connection, threading.Lock()
+        self.packs: deque[Mapping[str, Any]] = deque()
+        self.ended = False
+        self._news = threading.Event()
+        threading.Thread(target=self._listen, daemon=True, name="line").start()
+
+    def __reduce__(self) -> tuple[Callable[[], Line], tuple[()]]:
+        """Tune pickles its callbacks into a state that nobody reads; a connection cannot be, and need not."""
+        return _no_line, ()
+
+    def __deepcopy__(self, _: object) -> Line:
+        """There is one line."""
+        return self
+
+    def send(self, kind: str, **content: object) -> None:
+        """Say something; if nobody listens any more, end."""
+        try:
+            with self._lock:
+                self._connection.send_bytes(json.dumps({"kind": kind} | content).encode())
+        except OSError:
+            os._exit(1)
+
+    def next_pack(self, *, wait: bool, meanwhile: Callable[[], None]) -> Mapping[str, Any] | None:
+        """The next pack that was named, or None.
+
+        Args:
+            wait: Whether to wait until one is named or none will be.
+            meanwhile: Called now and then while waiting.
+        """
+        while wait and not self.packs and not self.ended:
+            meanwhile()
+            self._news.wait(BEAT_SECONDS)
+            self._news.clear()
+        return self.packs.popleft() if self.packs else None
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = json.loads(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                os._exit(1)  # and with it the local Ray, whose processes share its fate
+            if message["kind"] == "pack":
+                self.packs.append(message)
+            elif message["kind"] == "end":
+                self.ended = True
+            elif message["kind"] == "stop":
+                self.packs.clear()
+                self.ended = True
+                os.kill(os.getpid(), signal.SIGUSR1)  # Tune's own request for a graceful stop
+            self._news.set()
+
+
+def _no_line() -> Line:
+    raise RuntimeError("a driver's line cannot be had again")
+
+
+def main(descriptor: int) -> None:
+    """Run packs until there are no more.
+
+    Args:
+        descriptor: The file descriptor of the connection.
+    """
+    connection = Connection(descriptor)
+    settings = json.loads(connection.recv_bytes())
+    line = Line(connection)
+    os.environ.update(SETTINGS)
+    address = settings["address"]
+    if address is None or address.startswith(("127.", "localhost", "[::1]")):
+        os.environ.update(LOOPBACK)
+    if address is None:
+        # otherwise Ray draws one and keeps it in the user's home, after which every Ray of that user asks for it
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    fault = connect(settings)
+    if fault:
+        line.send("refused", reason=fault)
+        return
+    import ray
+
+    if address is None:
+        line.send("ready", pids=own_pids(), nodes=nodes(), grows=False, address=None)
+    else:
+        known = ray.get_runtime_context().gcs_address if address == AUTO else address
+        line.send("ready", pids=[], nodes=nodes(), grows=grows(), address=known)
+    fit(line, settings)
+    ray.shutdown()
+
+
+def connect(settings: Mapping[str, Any]) -> str | None:
+    """Start a local Ray, or join the cluster; what is wrong, in a sentence, if that cannot be."""
+    import ray
+
+    # a second or two that would otherwise be spent after Ray has started, for which init only waits
+    threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True).start()
+    address, scratch = settings["address"], Path(settings["scratch"])
+    cores = settings["workers"] or os.cpu_count() or 1
+    where: dict[str, Any] = (
+        {"address": address}
+        if address
+        else {
+            "address": "local",  # whatever RAY_ADDRESS says
+            "num_cpus": min(cores, settings["waiting"]) if settings["device"] == "cpu" else cores,
+            "include_dashboard": False,
+            "object_store_memory": 80 * 2**20,  # rows do not pass through it
+            "_temp_dir": str(scratch),
+        }
+    )
+    # Ray puts the current folder on its workers' import path, before everything else: let it be an empty one
+    empty = scratch / "empty"
+    empty.mkdir()
+    with contextlib.chdir(empty):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            return _refused(address, str(error))
+    return None
+
+
+def _refused(address: str | None, words: str) -> str:
+    """Why Ray did not begin, in a sentence."""
+    reason = next((line.strip() for line in words.splitlines() if line.strip()), "Ray does not say why")[:300]
+    if address is None:
+        return f"cannot start a local Ray: {reason}"
+    if "authentication" in reason:
+        return f"cannot join the Ray cluster at {address}: {reason.split('. ')[0].rstrip('.')}: {HOW}"
+    if "Failed to connect" in reason:
+        return (
+            f"cannot join the Ray cluster at {address}: somebody answers there, but does not let this process in; "
+            f"where it is a Ray head that asks for a token, set RAY_AUTH_MODE=token, and for the token {HOW}"
+        )
+    return f"cannot join the Ray cluster at {address}: {reason}"
+
+
+def nodes() -> list[Node]:
+    """The nodes that are alive; empty if this machine's is not, without which nothing goes on."""
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    if not any(node["NodeID"] == ray.get_runtime_context().get_node_id() for node in alive):
+        sys.exit("the Ray node of this machine was lost")  # Tune would wait for ever
+    return [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in alive]
+
+
+def grows(patience: float = 15.0) -> bool:
+    """Whether an autoscaler watches over the cluster and may add nodes.
+
+    Every cluster has Ray's monitor, which only looks on where the nodes were started by hand; then it calls each node's
+    type `node_` and its id (`ray.autoscaler._private.util.format_readonly_node_type`).
+
+    Args:
+        patience: Seconds to wait for the first report of the monitor, which comes some seconds after its cluster.
+    """
+    import ray
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if is_autoscaler_v2(fetch_from_server=True):
+        return any(node["Labels"].get(NODE_GROUP) for node in ray.nodes())
+    end, kinds, status = time.monotonic() + patience, dict[str, int](), None
+    while not kinds and time.monotonic() < end:
+        status = _internal_kv_get("__autoscaling_status")
+        kinds = json.loads(status or "{}").get("autoscaler_report", {}).get("active_nodes", {})
+        time.sleep(0 if kinds else 0.2)
+    return status is not None and not (kinds and all(kind.startswith("node_") for kind in kinds))
+
+
+def own_pids() -> list[int]:
+    """Process ids of the local Ray, without which nothing goes on."""
+    from ray._private.worker import _global_node
+
+    kinds: dict[str, list[Any]] = _global_node.all_processes if _global_node else {}
+    return [entry.process.pid for kind in ("gcs_server", "raylet") for entry in kinds.get(kind, [])]
+
+
+def fit(line: Line, settings: Mapping[str, Any]) -> None:
+    """Let Tune run packs as they come, each a trial."""
+    from ray import tune
+    from ray.tune.search import Searcher
+
+    class Packs(Searcher):
+        """Suggests the packs in the order in which they were named."""
+
+        def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a configuration, or Tune's own word
+            # while nothing runs, Tune would sleep for a second, and hear nothing
+            message = line.next_pack(wait=not flying, meanwhile=beat)
+            if message is None:
+                return Searcher.FINISHED if line.ended else None
+            flying.add(message["pack"])
+            return {name: message[name] for name in ("pack", "gpu", "halvings")}
+
+        def on_trial_complete(self, *_: object, **__: object) -> None: ...
+
+        def save(self, *_: object) -> None: ...
+
+        def restore(self, *_: object) -> None: ...
+
+    class Told(tune.Callback):
+        """Tells how trials end."""
+
+        def on_step_begin(self, *_: object, **__: object) -> None:
+            beat()
+
+        def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **__: object) -> None:  # noqa: ANN401 - Ray's own
+            result = trial.last_result or {}
+            found = {
+                "fault": result.get("fault"),
+                "reason": result.get("reason", ""),
+                "share": result.get("share", 0.0),
+            }
+            over(trial, **found)
+
+        def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **__: object) -> None:  # noqa: ANN401 - Ray's own
+            fault, reason = why(trial.error_file)
+            over(trial, fault=fault, reason=reason, share=0.0)
+
+    def over(trial: Any, **found: object) -> None:  # noqa: ANN401 - Ray's own
+        flying.discard(trial.config["pack"])
+        line.send("over", pack=trial.config["pack"], **found)
+
+    settings = {**settings, "pruner": pruner_of(settings["root"])}
+    beat, flying = _beat(line), set[str]()
+    tuner = tune.Tuner(
+        tune.with_resources(
+            trainable(settings),
+            lambda config: tune.PlacementGroupFactory([{"CPU": 1} | ({"GPU": config["gpu"]} if config["gpu"] else {})]),
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=Packs(),
+            scheduler=pruning(sparing(), settings["pruner"]),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="packs", storage_path=str(Path(settings["scratch"], "tune")), verbose=0, callbacks=[Told()]
+        ),
+    )
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # `attempts` says what happened to packs
+    tuner.fit()
+
+
+def trainable(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Tune's trainable: one pack, one report. An error of the pack's own is a report too, so Tune's are Ray's."""
+    root, device, data = settings["root"], settings["device"], settings["data"]
+
+    def train_pack(config: Mapping[str, Any]) -> dict[str, Any]:
+        from study.worker import out_of_memory, run_pack  # and torch, which the driver does without
+
+        shares = 0 < config["gpu"] < 1
+        try:
+            stop = None if settings["pruner"] is None else question(config["pack"])
+            how = {"halvings": config["halvings"], "may_halve": not shares, "stop": stop}
+            done = run_pack(root, config["pack"], device=device, data=data, **how)
+        except Exception as error:  # noqa: BLE001 - the attempt's note has it, and the sweep goes on
+            fault = "crowded" if shares and out_of_memory(error) else "failed"
+            return {"fault": fault, "reason": f"{type(error).__name__}: {error}"}
+        return {"share": done.share}
+
+    return train_pack
+
+
+def why(file: str | None) -> tuple[str, str]:
+    """The kind of fault, and a line about it, from what Tune wrote of a trial that Ray lost."""
+    text = ""
+    with contextlib.suppress(OSError, TypeError):
+        text = Path(file or "").read_text(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failure #")]
+    fault = (
+        "memory" if "OutOfMemory" in text or "due to memory pressure" in text or "memory monitor" in text else "killed"
+    )
+    return fault, (lines[0] if lines else "Ray lost it without a word")[:300]
+
+
+def _beat(line: Line) -> Callable[[], None]:
+    """Tells now and then that this process is alive, and what the cluster has."""
+    last = [-BEAT_SECONDS]
+
+    def beat() -> None:
+        now = time.monotonic()
+        if now - last[0] >= BEAT_SECONDS:
+            last[0] = now
+            line.send("beat", nodes=nodes())
+
+    return beat
