@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.results import Results
 from analysis.runs import load_results
+from study.executor import TRIES
 from study.lease import holder
 from study.schema import Status
 from study.store import SWEEP, RunDirectory
@@ -23,6 +24,9 @@ EXAMPLES = 3
 NO_WORD = "ended without a word: killed, or its machine went away"
 KEYS = ["task", "method", "status", "cause"]
 ENDINGS = (Status.DIVERGED.value, Status.OOM.value, LOST)
+
+TAKEN = TRIES.keys() - {"failed"}
+"""How attempts end that somebody else notes, since the worker was gone."""
 
 CHANGING = (
     (re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{16,}\b"), "..."),
@@ -94,7 +98,7 @@ def _lost(directory: RunDirectory, results: Results) -> pd.DataFrame:
     """Trials of packs without rows whose last attempt failed, or ended without a word while nobody is at work."""
     last: dict[str, Mapping[str, Any]] = {}
     for note in directory.read_all_json("attempts").values():
-        if note.get("started", 0.0) >= last.get(note.get("pack", ""), {}).get("started", 0.0):
+        if _told(note) >= _told(last.get(note.get("pack", ""), {})):
             last[note.get("pack", "")] = note
     driven = holder(directory) is not None
     reasons = {pack: _reason(note, driven=driven) for pack, note in last.items()}
@@ -107,9 +111,14 @@ def _lost(directory: RunDirectory, results: Results) -> pd.DataFrame:
     )
 
 
+def _told(note: Mapping[str, Any]) -> float:
+    """When an attempt's note was written."""
+    return float(note.get("ended") or note.get("started") or 0.0)
+
+
 def _reason(note: Mapping[str, Any], *, driven: bool) -> str | None:
-    """Why a pack without rows has none; None if it was only interrupted, or may be running."""
-    if note.get("outcome") == "failed":
+    """Why a pack without rows has none; None if it was only interrupted, or may be running or tried again."""
+    if note.get("outcome") == "failed" or (note.get("outcome") in TAKEN and not driven):
         return str(note.get("error") or note.get("reason") or "no reason given")
     if note.get("outcome") == "started" and not driven:
         return NO_WORD

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.confirmation import confirmation_of
 from analysis.runs import load_results
 from analysis.summary import summary
+from study.executor import TRIES
 from study.lease import holder
 from study.schema import Status
 from study.store import RunDirectory
@@ -74,7 +75,8 @@ def pack_states(directory: RunDirectory, *, driven: bool) -> Mapping[str, str]:
     """Unfinished packs that are running now (a driver is at work and they have begun), or lost: tried and failed."""
     states: dict[str, str] = {}
     for note in directory.read_all_json("attempts").values():
-        if note["outcome"] == "failed":
+        # while a driver is at work, what it lost is tried again
+        if note["outcome"] == "failed" or (note["outcome"] in TRIES and not driven):
             states[note["pack"]] = "lost"
     if driven:
         states |= {file.removesuffix(".json"): "running" for file in directory.names("progress", ".json")}

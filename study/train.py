@@ -63,7 +63,7 @@ class PackState:
     """Everything that training carries along; saving and restoring it changes no bit.
 
     Attributes:
-        tensors: Trained tensors (c, p) and counters (c,).
+        tensors: Trained tensors (c, p) and counters (c,); replaced, never changed in place.
         step: Generator steps done.
         evaluations: Evaluations done.
         seconds: Wall seconds spent.
@@ -107,6 +107,7 @@ def train(
     state: PackState | None = None,
     samples: int = 0,
     after_evaluation: Callable[[PackState], None] = lambda _: None,
+    after_block: Callable[[PackState], None] = lambda _: None,
 ) -> PackState:
     """Train a pack to the end of its budget.
 
@@ -118,19 +119,15 @@ def train(
         state: Where to go on from; None starts afresh.
         samples: Generated samples of each trial's last evaluation to keep in the state. Does not change any result.
         after_evaluation: Called with the state after each evaluation.
+        after_block: Called with the state after each block of steps, from which it can go on too.
 
     Returns:
         The state at the end, or where every trial of the pack had diverged.
     """
-    if not 1 <= len(trials) <= capacity or len({trial.structure for trial in trials}) != 1:
-        raise ValueError(f"a pack of capacity {capacity} takes 1 to {capacity} trials of one structure")
     _keep_freed_memory()
-    slots = [*trials, *[trials[0]] * (capacity - len(trials))]
-    game = _game(trials[0])
-    keys = key_words([trial.key for trial in slots], device=device)
-    constants = _hyperparameters(slots, device=device, dtype=dtype)
+    game, keys, constants = _set_up(trials, capacity, device, dtype)
     started = time.perf_counter()
-    state = state or PackState(start(game, keys, constants, dtype=dtype))
+    state = state or fresh(trials, capacity=capacity, device=device, dtype=dtype)
     program = program_of(replace(game, n_critic=1), capacity, device, dtype)
     total = trials[0].generator_steps
     before = state.seconds
@@ -153,7 +150,9 @@ def train(
                 if not game.at_once:
                     tensors |= program.generator(tensors)
             state.tensors = {name: tensors[name] for name in state.tensors}
-        state.step = stop
+            state.step = block.stop
+            state.seconds = before + time.perf_counter() - started
+            after_block(state)
         state.evaluations.append(measure(game, state, keys, look=made.append))
         ended = [outcome.diverged_step is not None for outcome in outcomes(state, trials)]
         state.kept = keep(state.kept, made.pop()[: len(trials), :samples], ended, step=stop)
@@ -162,6 +161,23 @@ def train(
         if all(ended):
             break
     return state
+
+
+def fresh(
+    trials: Sequence[Trial], *, capacity: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> PackState:
+    """The state that training a pack begins with; see `train`."""
+    game, keys, constants = _set_up(trials, capacity, device, dtype)
+    return PackState(start(game, keys, constants, dtype=dtype))
+
+
+def _set_up(trials: Sequence[Trial], capacity: int, device: str, dtype: torch.dtype) -> tuple[Game, Tensor, Tensors]:
+    """What the trials of a pack have in common, their keys and their hyperparameters."""
+    if not 1 <= len(trials) <= capacity or len({trial.structure for trial in trials}) != 1:
+        raise ValueError(f"a pack of capacity {capacity} takes 1 to {capacity} trials of one structure")
+    slots = [*trials, *[trials[0]] * (capacity - len(trials))]
+    keys = key_words([trial.key for trial in slots], device=device)
+    return _game(trials[0]), keys, _hyperparameters(slots, device=device, dtype=dtype)
 
 
 OF_DISCRIMINATOR = {"real_d", "latent_d", "noise_d", "label_d"}

@@ -3,32 +3,70 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
 import tomllib
 import uuid
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from study import checkpoint, user_files
+from study.memory import bytes_of, limited
 from study.outcome import outcomes
 from study.plan import Pack
-from study.records import Row, history_rows, metric_columns, oom_rows, trial_from_row, trial_rows
+from study.records import Row, history_rows, oom_rows, planned_pack, trial_from_row, trial_rows
 from study.samples import of_each_trial, real_row, sample_rows
 from study.spec import DATA_ROOT, ExecutionTable
 from study.store import SWEEP, RunDirectory, build_table
+from study.tasks.table import get_task
 from study.train import PackState, train
 from study.trial import Trial, digest
 
 CHECKPOINT_ABOVE_SECONDS = 60.0
-"""Packs expected to take longer keep a checkpoint."""
+"""Packs expected to take longer keep a checkpoint, at every evaluation and at least as often as this."""
 
 
-def run_pack(root: str, name: str, *, device: str = "cpu", data: str | None = None) -> Mapping[str, int]:
+Stop = Callable[[Trial, int, float], bool]
+"""Told a trial, how many evaluations it had and its primary value at the last; True to end it there."""
+
+
+class _Stopped(Exception):
+    """Training was ended before its budget, at a state."""
+
+    def __init__(self, state: PackState) -> None:
+        super().__init__()
+        self.state = state
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is known of a pack that was published.
+
+    Attributes:
+        statuses: Trials by status.
+        share: The part of the GPU's memory that the pack took at most; 0 on a CPU.
+    """
+
+    statuses: Mapping[str, int]
+    share: float
+
+
+def run_pack(
+    root: str,
+    name: str,
+    *,
+    device: str = "cpu",
+    data: str | None = None,
+    halvings: int = 0,
+    may_halve: bool = True,
+    stop: Stop | None = None,
+) -> Done:
     """Train a planned pack and publish its rows, unless that has been done.
 
     Writing a pack twice is harmless: the content is the same and each file appears whole.
@@ -38,41 +76,96 @@ def run_pack(root: str, name: str, *, device: str = "cpu", data: str | None = No
         name: The pack.
         device: "cpu" or "cuda".
         data: The folder with the user's data sets; None for this machine's own setting.
-
-    Returns:
-        Trials by status.
+        halvings: How often to halve the planned capacity before the first try, since the system had no memory for it.
+        may_halve: False to raise when memory runs out: the device is shared, and the pack may fit alone.
+        stop: Asked after each evaluation of a pack of one, but the last; None to train to the end.
     """
     if data is not None:
         os.environ[DATA_ROOT] = data
     if device == "cpu":
         torch.set_num_threads(1)
     directory = RunDirectory(root)
+    _check_present(directory)
     user_files.receive(directory)
-    attempt = f"attempts/{name}.{uuid.uuid4().hex[:8]}.json"
-    note = {"pack": name, "host": socket.gethostname(), "pid": os.getpid(), "device": device, "started": time.time()}
-    directory.write_json(attempt, note | {"outcome": "started"})
+    work = _Work(directory, name, device, stop)
+    work.note("started")
     try:
-        counts = _train_and_publish(directory, name, device)
+        counts = _train_and_publish(work, halvings=halvings, may_halve=may_halve)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        outcome = {"outcome": "interrupted" if interrupted else "failed", "error": f"{type(error).__name__}: {error}"}
         with contextlib.suppress(OSError):  # where the disk is full, the reason to give is the first one
-            directory.write_json(attempt, note | outcome | {"ended": time.time()})
+            _check_present(directory)
+            work.note("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
         raise
-    directory.write_json(attempt, note | {"outcome": "committed", "ended": time.time()})
-    return counts
+    work.note("committed")
+    return Done(counts, _share_taken(device))
 
 
-def _train_and_publish(directory: RunDirectory, name: str, device: str) -> Mapping[str, int]:
-    rows, metrics = _plan(directory.root, tuple(directory.parts("plan")))
-    planned = rows[name]
+@dataclass(frozen=True)
+class _Work:
+    """A try at a pack.
+
+    Attributes:
+        directory: The run directory.
+        name: The pack.
+        device: "cpu" or "cuda".
+        stop: As `run_pack` takes it.
+        file: Where the note about this try is.
+        said: What the note says of any outcome.
+    """
+
+    directory: RunDirectory
+    name: str
+    device: str
+    stop: Stop | None = None
+    file: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    said: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, outcome: str, **more: str) -> None:
+        """Publish how the try stands."""
+        if not self.said:
+            who = {"host": socket.gethostname(), "pid": os.getpid()}
+            self.said.update({"pack": self.name, "device": self.device, "started": time.time()} | who)
+        ended = {} if outcome == "started" else {"ended": time.time()}
+        content = self.said | {"outcome": outcome} | more | ended
+        self.directory.write_json(f"attempts/{self.name}.{self.file}.json", content)
+
+    def remark(self, sentence: str) -> None:
+        """Have the note say something more."""
+        self.said.setdefault("remarks", []).append(sentence)
+
+
+def _check_present(directory: RunDirectory) -> None:
+    """Refuse to make a run directory anew that was removed, renamed or unmounted: half a one would be in its place."""
+    if directory.local and not Path(directory.root, "plan").is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the run directory is gone", directory.root)
+
+
+def _share_taken(device: str) -> float:
+    """The part of the device's memory that was taken at most since the last question."""
+    if device != "cuda":
+        return 0.0
+    most, whole = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.reset_peak_memory_stats()
+    return float(most / whole)
+
+
+def _train_and_publish(work: _Work, *, halvings: int, may_halve: bool) -> Mapping[str, int]:
+    directory, name, device = work.directory, work.name, work.device
+    planned, metrics = planned_pack(directory, name)
     pack = Pack(tuple(trial_from_row(row) for row in planned), planned[0]["capacity"])
-    sweep = planned[0]["sweep"]
+    sweep, settings = planned[0]["sweep"], _settings(directory)
     history: list[Row] = []
     results: list[Row] = []
     made: list[Row] = []
-    count = of_each_trial(planned[0]["task"], _samples(directory))
-    for inner, state in halve_until_it_fits(directory, pack, name=name, device=device, samples=count):
+    count = of_each_trial(planned[0]["task"], settings.samples)
+    found = [
+        outcome
+        for part in _halved(pack, halvings)
+        for outcome in _halve_until_it_fits(work, part, samples=count, memory=settings.memory, may_halve=may_halve)
+    ]
+    _check_present(directory)
+    for inner, state in found:
         if isinstance(state, PackState):
             history += history_rows(state, inner.trials)
             made += sample_rows(state.kept, inner.trials)
@@ -94,22 +187,10 @@ def _train_and_publish(directory: RunDirectory, name: str, device: str) -> Mappi
     return counts
 
 
-@cache
-def _plan(root: str, _parts: tuple[str, ...]) -> tuple[dict[str, list[dict[str, Any]]], tuple[str, ...]]:
-    """Planned rows by pack, in slot order, and the sweep's metric columns. Read once per process and extension."""
-    by_pack: dict[str, list[dict[str, Any]]] = {}
-    for row in RunDirectory(root).read_table("plan").to_pylist():
-        by_pack.setdefault(row["pack"], []).append(row)
-    for rows in by_pack.values():
-        rows.sort(key=lambda row: int(row["slot"]))
-    tasks = [row["task"] for rows in by_pack.values() for row in rows]
-    return by_pack, metric_columns(tasks)
-
-
-def _samples(directory: RunDirectory) -> int:
-    """What the run's sweep file says of samples."""
+def _settings(directory: RunDirectory) -> ExecutionTable:
+    """What the run's sweep file says of execution."""
     content = tomllib.loads((directory.read(SWEEP) or b"").decode())
-    return ExecutionTable.model_validate(content.get("execution", {})).samples
+    return ExecutionTable.model_validate(content.get("execution", {}))
 
 
 def _keep_real(directory: RunDirectory, task: str, count: int) -> None:
@@ -119,27 +200,34 @@ def _keep_real(directory: RunDirectory, task: str, count: int) -> None:
         directory.write_part("samples", part, build_table("samples", [real_row(task, count)]))
 
 
-def halve_until_it_fits(
-    directory: RunDirectory, pack: Pack, *, name: str, device: str, samples: int = 0
+def _halved(pack: Pack, times: int) -> list[Pack]:
+    """A pack as packs of a capacity that was halved so many times; 0 where not even one trial had room."""
+    if times == 0:
+        return [pack]
+    capacity = pack.capacity >> times
+    size = max(1, capacity)
+    return [Pack(pack.trials[i : i + size], capacity) for i in range(0, len(pack.trials), size)]
+
+
+def _halve_until_it_fits(
+    work: _Work, pack: Pack, *, samples: int, memory: str | None, may_halve: bool = True
 ) -> list[tuple[Pack, PackState | str]]:
     """Train a pack; if it runs out of memory, its halves; at capacity 1, give the reason instead of a state."""
+    if pack.capacity == 0:
+        return [(pack, "the system ended its process for want of memory, alone in its pack")]
     try:
-        state = _train(directory, pack.trials, pack.capacity, name=name, device=device, samples=samples)
-        return [(pack, state)]
+        with limited(bytes_of(memory) if memory else None, device=work.device) as check:
+            return [(pack, _train(work, pack.trials, pack.capacity, samples=samples, check=check))]
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if not may_halve or not out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else "out of memory"
-    if device == "cuda":
+    if work.device == "cuda":
         torch.cuda.empty_cache()
     if pack.capacity == 1:
-        return [(pack, reason)]
-    half = pack.capacity // 2
-    halves = [Pack(pack.trials[i : i + half], half) for i in range(0, len(pack.trials), half)]
+        return [(pack, f"{reason} (execution.memory = {memory!r})" if memory else reason)]
     return [
-        part
-        for inner in halves
-        for part in halve_until_it_fits(directory, inner, name=name, device=device, samples=samples)
+        part for inner in _halved(pack, 1) for part in _halve_until_it_fits(work, inner, samples=samples, memory=memory)
     ]
 
 
@@ -150,28 +238,93 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _train(
-    directory: RunDirectory, trials: Sequence[Trial], capacity: int, *, name: str, device: str, samples: int
+    work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int, check: Callable[[], None]
 ) -> PackState:
-    """Train, showing progress at every evaluation, and checkpointing if it will take long."""
-    file = f"checkpoints/{name}-{capacity}-{trials[0].trial_id}.safetensors"
-    data = directory.read(file)
+    """Train, showing progress at every evaluation, and checkpointing if it will take long; `check` may end it."""
+    kept = _Kept(work, trials, capacity)
     total = trials[0].budget.evaluations
-    _report(directory, name, len(trials), 0, 0, total)
 
-    def after(state: PackState) -> None:
+    def after_block(state: PackState) -> None:
+        check()
+        kept.after(state)
+
+    def after_evaluation(state: PackState) -> None:
+        check()
         done = len(state.evaluations)
-        _report(
-            directory, name, len(trials), sum(o.diverged_step is not None for o in outcomes(state, trials)), done, total
+        ended = sum(o.diverged_step is not None for o in outcomes(state, trials))
+        _report(work, len(trials), ended, done, total)
+        kept.after(state, due=done < total)
+        if work.stop is not None and done < total and not ended:
+            value = float(state.evaluations[-1].values[get_task(trials[0].task).primary][0])
+            if work.stop(trials[0], done, value):
+                raise _Stopped(state)
+
+    state = kept.restored()
+    _report(work, len(trials), 0, len(state.evaluations) if state else 0, total)
+    try:
+        return train(
+            trials,
+            capacity=capacity,
+            device=work.device,
+            state=state,
+            samples=samples,
+            after_evaluation=after_evaluation,
+            after_block=after_block,
         )
-        if state.seconds / done * total > CHECKPOINT_ABOVE_SECONDS and done < total:
-            directory.publish(file, checkpoint.to_bytes(state))
+    except _Stopped as stopped:
+        return stopped.state
+    except (KeyboardInterrupt, SystemExit):
+        kept.keep_last()
+        raise
 
-    state = checkpoint.from_bytes(data, device=device) if data else None
-    return train(trials, capacity=capacity, device=device, state=state, samples=samples, after_evaluation=after)
+
+class _Kept:
+    """The checkpoint of some trials of a pack that takes long."""
+
+    def __init__(self, work: _Work, trials: Sequence[Trial], capacity: int) -> None:
+        self._work, self._trials, self._capacity = work, trials, capacity
+        self._file = f"checkpoints/{work.name}-{capacity}-{trials[0].trial_id}.safetensors"
+        self._last: PackState | None = None
+        self._since = time.monotonic()
+
+    def restored(self) -> PackState | None:
+        """The state to go on from; None to begin anew, which the attempt's note has a remark about if it is a pity."""
+        data = self._work.directory.read(self._file)
+        if data is None:
+            return None
+        try:
+            state = checkpoint.from_bytes(data, self._trials, capacity=self._capacity, device=self._work.device)
+        except checkpoint.UnusableError as error:
+            self._work.remark(f"begun anew, since {self._file} cannot be used: {error}")
+            return None
+        self._work.remark(f"went on at step {state.step} from {self._file}")
+        return state
+
+    def after(self, state: PackState, *, due: bool = False) -> None:
+        """Remember a state, and keep it if it is time to; after an evaluation it is `due` in packs that take long."""
+        # training goes on with this object; what is in it is replaced, never changed
+        self._last = replace(state, evaluations=list(state.evaluations))
+        if (due and self._long(state)) or time.monotonic() - self._since > CHECKPOINT_ABOVE_SECONDS:
+            self._keep(state)
+
+    def keep_last(self) -> None:
+        """Keep what was remembered last, if it took long enough; the reason for stopping matters more than a fault."""
+        if self._last is not None and self._long(self._last):
+            with contextlib.suppress(OSError):
+                self._keep(self._last)
+
+    def _long(self, state: PackState) -> bool:
+        whole = self._trials[0].generator_steps
+        return state.seconds / state.step * whole > CHECKPOINT_ABOVE_SECONDS and state.step < whole
+
+    def _keep(self, state: PackState) -> None:
+        _check_present(self._work.directory)
+        data = checkpoint.to_bytes(state, self._trials, capacity=self._capacity, device=self._work.device)
+        self._work.directory.publish(self._file, data)
+        self._since = time.monotonic()
 
 
-def _report(directory: RunDirectory, name: str, trials: int, diverged: int, done: int, total: int) -> None:
-    directory.write_json(
-        f"progress/{name}.json",
-        {"pack": name, "trials": trials, "diverged": diverged, "evaluations": done, "of": total, "at": time.time()},
-    )
+def _report(work: _Work, trials: int, diverged: int, done: int, total: int) -> None:
+    _check_present(work.directory)
+    counts = {"trials": trials, "diverged": diverged, "evaluations": done, "of": total}
+    work.directory.write_json(f"progress/{work.name}.json", {"pack": work.name} | counts | {"at": time.time()})

@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+GRACE_SECONDS = 15
+"""Ten, and what a busy machine takes beyond."""
+
 COMMAND = Path(sys.executable).parent / "manypaths"
 SWEEP = """
 name = "faults"
@@ -45,8 +48,10 @@ def _end_what_was_started():
     STARTED.clear()
 
 
-def start(file, out, *options, cwd=None):
-    command = [COMMAND, "run", file, "--out", out, *options]
+def start(file, out, *options, cwd=None, quicker=None):
+    """Start the command; `quicker` is a line of Python that shortens some of its times first."""
+    program = ["-c", f"{quicker}\nfrom manypaths import main\nmain()"] if quicker else [COMMAND]
+    command = [*([sys.executable] if quicker else []), *program, "run", file, "--out", out, *options]
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -77,14 +82,18 @@ def undisturbed(file, tmp_path):
     return rows(tmp_path / "undisturbed")
 
 
-def kill_a_busy_worker(out, seconds=120):
+def outcomes_of(out):
+    return [json.loads(path.read_text())["outcome"] for path in out.glob("attempts/*.json")]
+
+
+def kill_a_busy_worker(out, seconds=120, number=signal.SIGKILL):
     """Kill a worker that has begun a pack and not ended it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for path in out.glob("attempts/*.json"):
             note = json.loads(path.read_text())
             if note["outcome"] == "started" and Path(f"/proc/{note['pid']}").exists():
-                os.kill(note["pid"], signal.SIGKILL)
+                os.kill(note["pid"], number)
                 return
         time.sleep(0.01)
     raise AssertionError("no worker was ever busy")
@@ -123,18 +132,31 @@ def test_killed_workers_are_replaced(file, tmp_path, undisturbed):
     code, _, words = finish(process)
     assert code == 0, words
     assert rows(out).equals(undisturbed)
-    outcomes = [json.loads(path.read_text())["outcome"] for path in out.glob("attempts/*.json")]
-    assert outcomes.count("started") in (1, 2), "a worker was to be killed in the middle of its pack"
+    assert outcomes_of(out).count("started") in (1, 2), "a worker was to be killed in the middle of its pack"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_to_stop_is_obeyed_and_the_rest_follows_later(file, tmp_path, undisturbed, number):
-    out = tmp_path / "stopped"
+def test_a_worker_whose_node_is_drained_hands_its_pack_back(file, tmp_path, undisturbed):
+    out = tmp_path / "drained"
     process = start(file, out)
     wait_for_parts(out, 1, process)
+    kill_a_busy_worker(out, number=signal.SIGTERM)
+    code, _, words = finish(process)
+    assert code == 0, words
+    assert rows(out).equals(undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("options", [[], ["--in-process"]], ids=["ray", "in process"])
+def test_a_request_to_stop_is_obeyed_and_the_rest_follows_later(file, tmp_path, undisturbed, number, options):
+    out = tmp_path / "stopped"
+    process = start(file, out, *options)
+    wait_for_parts(out, 1, process)
+    begun = time.monotonic()
     process.send_signal(number)
     code, _, words = finish(process)
     assert code == 128 + number
+    assert time.monotonic() - begun < GRACE_SECONDS
+    assert not options or "interrupted" in outcomes_of(out)
     assert "the same command goes on from there" in words
     assert "Traceback" not in words
     assert not (out / "lease.json").exists()
@@ -173,3 +195,227 @@ def test_a_full_disk_loses_no_finished_row_and_says_so(file, tmp_path, undisturb
         assert rows(small / "run").equals(undisturbed)
     finally:
         subprocess.run(["umount", "-l", small], check=False)
+
+
+# Long packs
+
+
+def test_a_long_pack_that_is_interrupted_goes_on_where_it_was(tmp_path):
+    path, quicker = tmp_path / "long.toml", "from study import worker; worker.CHECKPOINT_ABOVE_SECONDS = 0.5"
+    path.write_text(
+        'name = "long"\ntasks = ["manifold-d2"]\nmethods = ["ns+gp1"]\nbudget = { steps = 1500, evaluations = 5 }\n'
+        'space = { preset = "lucic_wide", override.n_critic = 1 }\n'
+        "design = { points = 16 }\nexecution = { pack = 16 }\n"
+    )
+    code, _, words = finish(start(path, tmp_path / "whole", "--in-process"))
+    assert code == 0, words
+    out = tmp_path / "interrupted"
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL):
+        seen = kept_at(out)
+        process = start(path, out, "--in-process", quicker=quicker)
+        wait_for_a_checkpoint(out, seen, process)
+        process.send_signal(number)
+        code, _, words = finish(process)
+        assert code == (-number if number == signal.SIGKILL else 128 + number), words
+    assert not list(out.glob("trials/*.parquet"))
+    code, _, words = finish(start(path, out, "--in-process", quicker=quicker))
+    assert code == 0, words
+    assert rows(out).equals(rows(tmp_path / "whole"))
+    assert history(out).equals(history(tmp_path / "whole"))
+    remarks = [json.loads(path.read_text()).get("remarks", []) for path in out.glob("attempts/*.json")]
+    assert sum("went on at step" in remark for each in remarks for remark in each) >= 1
+    assert not list(out.glob("checkpoints/*"))
+
+
+def history(out):
+    return pd.read_parquet(out / "history").sort_values(["trial_id", "generator_steps"], ignore_index=True)
+
+
+def kept_at(out):
+    return {path.stat().st_mtime_ns for path in out.glob("checkpoints/*.safetensors")}
+
+
+def wait_for_a_checkpoint(out, seen, process, seconds=120):
+    """Wait for a checkpoint that was not there before."""
+    deadline = time.monotonic() + seconds
+    while kept_at(out) <= seen:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# Memory
+
+CROWDED = """
+name = "crowded"
+tasks = ["ring8"]
+methods = ["ns"]
+budget = {{ steps = 4, evaluations = 2 }}
+space = {{ preset = "lucic_wide", override.n_critic = 1, override.width_g.cross = [16, 512], override.width_d = 16 }}
+design = {{ points = 16 }}
+execution = {{ pack = {pack}, device = "cpu", memory = "{memory}" }}
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--in-process"]], ids=["ray", "in process"])
+def test_a_pack_beyond_the_declared_memory_is_halved_until_it_fits(tmp_path, options):
+    path = tmp_path / "crowded.toml"
+    path.write_text(CROWDED.format(pack=16, memory="400 MiB"))
+    code, _, words = finish(start(path, tmp_path / "run", *options))
+    assert code == 0, words
+    found = rows(tmp_path / "run")
+    wide, narrow = found[found["width_g"] == 512], found[found["width_g"] == 16]
+    assert set(narrow["capacity"]) == {16}
+    capacity = wide["capacity"].iloc[0]
+    assert set(wide["capacity"]) == {capacity}
+    assert capacity in (2, 4, 8)  # how much a pack takes is not the same to the page
+    assert set(found["status"]) == {"completed"}
+    path.write_text(CROWDED.format(pack=capacity, memory="8 GiB"))
+    code, _, words = finish(start(path, tmp_path / "planned", *options))
+    assert code == 0, words
+    assert wide["primary"].equals(rows(tmp_path / "planned").loc[wide.index, "primary"])
+
+
+def test_a_trial_beyond_the_declared_memory_is_oom_and_harms_nobody(tmp_path):
+    path = tmp_path / "crowded.toml"
+    path.write_text(CROWDED.format(pack=2, memory="40 MiB"))
+    code, _, words = finish(start(path, tmp_path / "run", "--in-process"))
+    assert code == 0, words
+    found = rows(tmp_path / "run")
+    assert found.groupby("width_g")["status"].unique().map(list).to_dict() == {16: ["completed"], 512: ["oom"]}
+    lost = found[found["status"] == "oom"]
+    assert set(lost["capacity"]) == {1}
+    assert lost["reason"].str.contains("execution.memory = '40 MiB'", regex=False).all()
+
+
+# Storage
+
+
+def test_a_run_directory_that_vanishes_ends_the_run_which_goes_on_when_it_is_back(file, tmp_path, undisturbed):
+    out = tmp_path / "run"
+    process = start(file, out, quicker="from study import lease; lease.RENEW_SECONDS = 1.0")
+    wait_for_parts(out, 1, process)
+    out.rename(tmp_path / "elsewhere")
+    code, _, words = finish(process)
+    assert code == 2
+    assert "is gone, removed, renamed or unmounted while it was in use" in words
+    assert "Traceback" not in words
+    assert not out.exists(), sorted(out.rglob("*"))
+    (tmp_path / "elsewhere").rename(out)
+    code, _, words = finish(start(file, out, "--in-process"))
+    assert code == 0, words
+    assert rows(out).equals(undisturbed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount")
+@pytest.mark.parametrize("options", [[], ["--in-process"]], ids=["ray", "in process"])
+def test_storage_that_becomes_read_only_ends_the_run_with_the_reason(file, tmp_path, undisturbed, options):
+    out = tmp_path / "run"
+    out.mkdir()
+    if subprocess.run(["mount", "--bind", out, out], capture_output=True).returncode:
+        pytest.skip("may not mount here")
+    try:
+        process = start(file, out, *options)
+        wait_for_parts(out, 1, process)
+        subprocess.run(["mount", "-o", "remount,ro,bind", out], check=True)
+        code, _, words = finish(process)
+        assert code == 2
+        assert f"cannot write to the run directory {out}: Read-only file system" in words
+        assert "Traceback" not in words
+        subprocess.run(["mount", "-o", "remount,rw,bind", out], check=True)
+        code, _, words = finish(start(file, out, "--in-process"))
+        assert code == 0, words
+        assert rows(out).equals(undisturbed)
+    finally:
+        subprocess.run(["umount", "-l", out], check=False)
+
+
+@pytest.mark.parametrize("table", ["trials", "history", "plan"])
+def test_a_truncated_part_is_made_again(file, tmp_path, undisturbed, table):
+    out = tmp_path / "run"
+    code, _, words = finish(start(file, out, "--in-process"))
+    part = min((out / table).glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-20])
+    code, _, words = finish(start(file, out, "--in-process"))
+    assert code == 0, words
+    assert f"{part.name} is not a whole Parquet file" in words
+    assert rows(out).equals(undisturbed)
+
+
+# Two drivers
+
+QUICK_LEASE = "from study import lease; lease.RENEW_SECONDS, lease.EXPIRE_SECONDS = 0.5, 4.0"
+
+
+def test_a_driver_that_was_suspended_leaves_the_run_to_the_one_that_took_over(file, tmp_path, undisturbed):
+    out = tmp_path / "run"
+    first = start(file, out, "--in-process", quicker=QUICK_LEASE)
+    wait_for_parts(out, 1, first)
+    code, _, words = finish(start(file, out, "--in-process", quicker=QUICK_LEASE))
+    assert code == 2
+    assert f"is being run by process {first.pid}" in words
+    os.kill(first.pid, signal.SIGSTOP)
+    time.sleep(6)
+    second = start(file, out, "--in-process", quicker=QUICK_LEASE)
+    wait_for_parts(out, len(list(out.glob("trials/*.parquet"))) + 1, second)
+    os.kill(first.pid, signal.SIGCONT)
+    code, _, words = finish(first)
+    assert code == 2
+    assert f"was taken over by process {second.pid}" in words
+    code, _, words = finish(second)
+    assert code == 0, words
+    assert rows(out).equals(undisturbed)
+
+
+# Losses
+
+DEADLY = """
+import os
+import sys
+
+from study.losses import Loss
+
+
+def discriminator(real, fake):
+    if "ray" in sys.modules:  # in a worker, not where the sweep file is checked
+        os._exit(9)
+    return real - fake
+
+
+deadly = Loss(
+    discriminator=discriminator,
+    generator=lambda fake, real: fake,
+    formula="none", source="ours", pitfalls="ends its process",
+)
+"""
+
+
+def command(*arguments):
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_pack_that_always_ends_its_worker_is_lost_and_no_failure_of_the_method(tmp_path):
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    path, out = tmp_path / "sweep.toml", tmp_path / "run"
+    path.write_text(
+        'name = "deadly"\ntasks = ["manifold-d2"]\nmethods = ["ns", "deadly.py:deadly+gp1"]\n'
+        'budget = { steps = 6, evaluations = 2 }\nspace = { preset = "lucic_wide", override.n_critic = 1 }\n'
+        "design = { points = 8 }\nexecution = { pack = 8, workers = 1 }\n"
+    )
+    code, printed, words = finish(start(path, out, "--json"))
+    assert code == 1, words
+    assert json.loads(printed)["lost"] == 8
+    assert f"8 trials were lost: {out}/attempts says why, and the same command tries them again" in words
+    assert "Traceback" not in words
+    assert set(rows(out)["method"]) == {"ns"}
+    groups = json.loads(command("failures", out, "--json"))["groups"]
+    lost = [group for group in groups if group["status"] == "lost"]
+    assert [(group["count"], group["of"]) for group in lost] == [(8, 8)]
+    assert "died" in lost[0]["cause"] or "without a word" in lost[0]["cause"], lost
+    status = {row["method"]: row for row in json.loads(command("status", out, "--json"))["methods"]}
+    name = next(method for method in status if method != "ns")
+    assert (status["ns"]["lost"], status["ns"]["completed"]) == (0, 8)
+    assert (status[name]["lost"], status[name]["pending"], status[name]["completed"]) == (8, 0, 0)
+    assert (status[name]["success_low"], status[name]["success_high"]) in ((0.0, 1.0), (None, None))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from study import checkpoint
 from study import train as module
 from study.game import Game
 from study.methods import parse_method
@@ -124,36 +123,6 @@ def test_methods_of_one_configuration_see_the_same_data_and_start_alike(small_pa
 
 def game_of(method):
     return Game(get_task("ring8"), parse_method(method), OPTIMISERS["adam"], 2)
-
-
-@pytest.mark.parametrize("method", ["ns+gp1", "ns+sn+ema", "ns+history+optimistic", "ns+noise+average"])
-def test_resuming_from_any_checkpoint_changes_no_bit(small_pack, method):
-    resumed_is_whole(small_pack(method=method, points=4, capacity=4, steps=20, evaluations=4))
-
-
-@pytest.mark.parametrize("method", ["wgan+sn+mix", "ns+history+vbn+extragradient"])
-def test_nor_does_it_with_several_or_normalised_generators(small_pack, method):
-    resumed_is_whole(small_pack("ring8", method, points=2, capacity=2, steps=4, evaluations=4))
-
-
-def resumed_is_whole(pack):
-    saved, slots, steps = [], range(pack.capacity), pack.trials[0].generator_steps
-    whole = train(
-        pack.trials, capacity=pack.capacity, after_evaluation=lambda state: saved.append(checkpoint.to_bytes(state))
-    )
-    assert len(saved) == 4
-    for data in saved:
-        resumed = train(pack.trials, capacity=pack.capacity, state=checkpoint.from_bytes(data, device="cpu"))
-        assert [bits(resumed, slot) for slot in slots] == [bits(whole, slot) for slot in slots]
-        assert resumed.step == whole.step == steps
-
-
-def test_a_truncated_checkpoint_is_no_checkpoint(small_pack):
-    pack = small_pack(steps=4, evaluations=2)
-    saved = []
-    train(pack.trials, capacity=4, after_evaluation=lambda state: saved.append(checkpoint.to_bytes(state)))
-    for cut in (0, 5, len(saved[0]) // 2, len(saved[0]) - 1):
-        assert checkpoint.from_bytes(saved[0][:cut], device="cpu") is None
 
 
 def with_lr(trial, lr):

@@ -127,7 +127,7 @@ def test_workers_take_the_files_from_the_run_directory(sweep_file, tmp_path):
     from study.worker import run_pack
 
     plan = pq.read_table(tmp_path / "run/plan").to_pylist()
-    counts = run_pack(str(tmp_path / "run"), plan[0]["pack"])
+    counts = run_pack(str(tmp_path / "run"), plan[0]["pack"]).statuses
     assert counts == {"completed": 2}
 
 

@@ -1,12 +1,16 @@
 import errno
+import os
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
+from study import train as module_of_training
 from study import worker
 from study.plan import expand
-from study.records import plan_rows
-from study.store import RunDirectory, build_table
+from study.records import plan_table
+from study.store import RunDirectory
 from study.sweep_run import packs_of
 from study.worker import run_pack
 
@@ -21,7 +25,7 @@ def prepared(tmp_path, tiny):
         sweep = tiny(**({"design": {"points": 4}, "execution": {"pack": CAPACITY, "device": "cpu"}} | changes))
         packs = packs_of(sweep, expand(sweep))
         directory = RunDirectory(tmp_path / folder)
-        directory.write_part("plan", "0000", build_table("plan", [r for p in packs for r in plan_rows(p, "tiny")]))
+        directory.write_part("plan", "0000", plan_table(packs, "tiny"))
         return directory, packs[0].name
 
     return make
@@ -49,7 +53,7 @@ def failing_above(capacity, error):
 
 def test_a_pack_is_committed_with_its_history_and_a_note(prepared):
     directory, pack = prepared()
-    assert run_pack(directory.root, pack) == {"completed": 4}
+    assert run_pack(directory.root, pack).statuses == {"completed": 4}
     assert directory.parts("history") == directory.parts("trials") == [pack]
     assert directory.read_part("history", pack).num_rows == 4 * 2
     assert [(note["outcome"], note["pack"]) for note in notes(directory)] == [("committed", pack)]
@@ -96,7 +100,7 @@ def test_progress_is_shown_at_every_evaluation(prepared, monkeypatch):
 def test_a_pack_that_does_not_fit_is_halved_and_says_so(prepared, monkeypatch):
     directory, pack = prepared()
     monkeypatch.setattr(worker, "train", failing_above(2, torch.OutOfMemoryError("CUDA out of memory. Tried")))
-    assert run_pack(directory.root, pack) == {"completed": 4}
+    assert run_pack(directory.root, pack).statuses == {"completed": 4}
     halved = directory.read_part("trials", pack).to_pylist()
     assert [row["capacity"] for row in halved] == [2] * 4
     assert {row["pack"] for row in halved} == {pack}
@@ -122,7 +126,7 @@ def test_a_pack_that_does_not_fit_is_halved_and_says_so(prepared, monkeypatch):
 def test_a_trial_that_does_not_fit_alone_is_a_row(prepared, monkeypatch, error):
     directory, pack = prepared()
     monkeypatch.setattr(worker, "train", failing_above(0, error))
-    assert run_pack(directory.root, pack) == {"oom": 4}
+    assert run_pack(directory.root, pack).statuses == {"oom": 4}
     for row in directory.read_part("trials", pack).to_pylist():
         assert (row["status"], row["capacity"], row["success"], row["primary"]) == ("oom", 1, False, None)
         assert row["reason"] == str(error).splitlines()[0]
@@ -132,8 +136,26 @@ def test_a_trial_that_does_not_fit_alone_is_a_row(prepared, monkeypatch, error):
 def test_an_odd_capacity_is_halved_too(prepared, monkeypatch):
     directory, pack = prepared(execution={"pack": 3, "device": "cpu"})
     monkeypatch.setattr(worker, "train", failing_above(1, MemoryError()))
-    assert run_pack(directory.root, pack) == {"completed": 3}
+    assert run_pack(directory.root, pack).statuses == {"completed": 3}
     assert set(directory.read_part("trials", pack)["capacity"].to_pylist()) == {1}
+
+
+@pytest.mark.parametrize("may_halve", [True, False])
+def test_a_gpu_that_is_shared_is_not_halved_for(prepared, monkeypatch, may_halve):
+    directory, pack = prepared()
+    freed = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(1))
+    monkeypatch.setattr(worker, "_share_taken", lambda _: 0.5)
+    real = failing_above(2, torch.OutOfMemoryError("CUDA out of memory. Tried"))
+    monkeypatch.setattr(worker, "train", lambda trials, **options: real(trials, **options | {"device": "cpu"}))
+    if may_halve:
+        assert run_pack(directory.root, pack, device="cuda").statuses == {"completed": 4}
+        assert freed == [1]
+        assert set(directory.read_part("trials", pack)["capacity"].to_pylist()) == {2}
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            run_pack(directory.root, pack, device="cuda", may_halve=False)
+        assert directory.parts("trials") == []
 
 
 # Failures
@@ -177,14 +199,18 @@ def test_an_interruption_on_a_full_disk_is_an_interruption(prepared, monkeypatch
 # Checkpoints
 
 
-def stopping_after(count):
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def stopping_after(count, act=interrupt):
     real = worker.train
 
     def train(trials, *, after_evaluation, state, **options):
         def after(now):
             after_evaluation(now)
             if len(now.evaluations) == count:
-                raise KeyboardInterrupt
+                act()
 
         return real(trials, after_evaluation=after, state=state, **options)
 
@@ -216,17 +242,28 @@ def test_a_pack_resumed_from_any_checkpoint_is_bit_equal(prepared, monkeypatch, 
     assert resumed_at == [9]
     assert [table(directory, name, pack) for name in ("trials", "history")] == expected
     assert directory.names("checkpoints") == []
+    remarks = [note["remarks"][0] for note in notes(directory) if note["outcome"] == "committed"]
+    assert remarks == [f"went on at step 9 from checkpoints/{checkpoint_of(directory, pack)}"]
 
 
-def test_a_broken_checkpoint_is_begun_anew(prepared, monkeypatch):
+def checkpoint_of(directory, pack):
+    first = directory.read_part("plan", "0000")["trial_id"][0].as_py()
+    return f"{pack}-{CAPACITY}-{first}.safetensors"
+
+
+@pytest.mark.parametrize(
+    "content", [b"not whole", b"", save({"theta": torch.zeros(2)})], ids=["broken", "empty", "foreign"]
+)
+def test_a_broken_checkpoint_is_begun_anew(prepared, content):
     directory, pack = prepared()
     run_pack(directory.root, pack)
     expected = table(directory, "trials", pack)
-    first = directory.read_part("plan", "0000")["trial_id"][0].as_py()
-    monkeypatch.setattr(worker, "CHECKPOINT_ABOVE_SECONDS", 0.0)
-    directory.publish(f"checkpoints/{pack}-{CAPACITY}-{first}.safetensors", b"not whole")
+    directory.publish(f"checkpoints/{checkpoint_of(directory, pack)}", content)
     run_pack(directory.root, pack)
     assert table(directory, "trials", pack) == expected
+    assert directory.names("checkpoints") == []
+    remark = next(note["remarks"][0] for note in notes(directory) if "remarks" in note)
+    assert remark.startswith(f"begun anew, since checkpoints/{checkpoint_of(directory, pack)} cannot be used: it")
 
 
 def test_a_short_pack_keeps_no_checkpoint(prepared, monkeypatch):
@@ -235,3 +272,94 @@ def test_a_short_pack_keeps_no_checkpoint(prepared, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_pack(directory.root, pack)
     assert directory.names("checkpoints") == []
+
+
+def test_between_evaluations_a_checkpoint_is_kept_when_it_is_time(prepared, monkeypatch):
+    monkeypatch.setitem(module_of_training.DRAWS_AT_ONCE, "cpu", 1)  # a block for each step
+    directory, pack = prepared("undisturbed", budget={"steps": 12, "evaluations": 2})
+    run_pack(directory.root, pack)
+    expected = [table(directory, name, pack) for name in ("trials", "history")]
+    monkeypatch.setattr(worker, "CHECKPOINT_ABOVE_SECONDS", 0.0)
+    directory, pack = prepared("killed", budget={"steps": 12, "evaluations": 2})
+    real, steps = worker.train, []
+
+    def train(trials, *, after_block, **options):
+        def after(state):
+            after_block(state)
+            if state.step in (3, 9) and state.step not in steps:
+                steps.append(state.step)
+                raise ConnectionError("the machine is gone")
+
+        return real(trials, after_block=after, **options)
+
+    monkeypatch.setattr(worker, "train", train)
+    for count in (1, 2):
+        with pytest.raises(ConnectionError):
+            run_pack(directory.root, pack)
+        assert len(steps) == count
+    run_pack(directory.root, pack)
+    said = {remark for note in notes(directory) for remark in note.get("remarks", [])}
+    assert {remark.partition(" from")[0] for remark in said} == {"went on at step 3", "went on at step 9"}
+    assert [table(directory, name, pack) for name in ("trials", "history")] == expected
+
+
+def test_an_interrupted_pack_that_takes_long_keeps_what_it_had(prepared, monkeypatch):
+    monkeypatch.setitem(module_of_training.DRAWS_AT_ONCE, "cpu", 1)
+    directory, pack = prepared(budget={"steps": 12, "evaluations": 2})
+    real = worker.train
+
+    def train(trials, *, after_block, **options):
+        def after(state):
+            state.seconds += 1000.0  # as if a step took so long
+            after_block(state)
+            if state.step == 4:
+                raise SystemExit(1)  # Ray's answer to SIGTERM
+
+        return real(trials, after_block=after, **options)
+
+    monkeypatch.setattr(worker, "train", train)
+    with pytest.raises(SystemExit):
+        run_pack(directory.root, pack)
+    assert [note["outcome"] for note in notes(directory)] == ["interrupted"]
+    assert directory.names("checkpoints") == [checkpoint_of(directory, pack)]
+    monkeypatch.setattr(worker, "train", real)
+    run_pack(directory.root, pack)
+    assert any("went on at step 4" in remark for note in notes(directory) for remark in note.get("remarks", []))
+
+
+# Storage
+
+
+def test_a_run_directory_that_is_gone_is_not_made_again(prepared, monkeypatch):
+    directory, pack = prepared()
+    root = Path(directory.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "train", stopping_after(1, lambda: root.rename(root.with_name("moved"))))
+        with pytest.raises(FileNotFoundError, match="the run directory is gone"):
+            run_pack(directory.root, pack)
+    assert not root.exists()
+    with pytest.raises(FileNotFoundError, match="the run directory is gone"):
+        run_pack(directory.root, pack)
+    assert not root.exists()
+    root.with_name("moved").rename(root)
+    assert run_pack(directory.root, pack).statuses == {"completed": 4}
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EROFS, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("table_name", ["history", "trials"])
+def test_storage_that_fails_leaves_no_row_and_the_reason(prepared, monkeypatch, number, table_name):
+    directory, pack = prepared()
+    real = RunDirectory.publish
+
+    def publish(self, name, data):
+        if name.startswith(f"{table_name}/"):
+            raise OSError(number, os.strerror(number))
+        real(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "publish", publish)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            run_pack(directory.root, pack)
+    assert directory.parts("trials") == []
+    assert [(note["outcome"], os.strerror(number) in note["error"]) for note in notes(directory)] == [("failed", True)]
+    assert run_pack(directory.root, pack).statuses == {"completed": 4}
