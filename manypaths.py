@@ -13,9 +13,10 @@ import typer
 
 from analysis.command import app as analysis_commands
 from cluster.command import app as cluster_commands
+from cluster.command import job_status
 from study.command import app as study_commands
 from study.errors import UserError
-from study.options import Json, RunDir, SweepFile, interrupt
+from study.options import Address, Json, SweepFile, interrupt
 from study.terminal import say, show_json, show_rows, show_warning
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ def run(
     """Run whatever a sweep lacks: all of it, the rest after a stop, or nothing. Exit code 1 if trials were lost."""
     from cluster.executors import executor_of
     from study.progress import live
+    from study.replay import replay
     from study.store import RunDirectory
-    from study.sweep_run import load, lost, replay, run_sweep
+    from study.sweep_run import load, lost, run_sweep
 
     sweep, trials = load(file)
     directory = RunDirectory(out or f"runs/{sweep.name}")
@@ -126,7 +128,8 @@ def run(
         equal = "equal" if same else "NOT equal"
         say("no stored row to compare with" if same is None else f"{equal}, to the bit, to the stored row")
         raise typer.Exit(1 if same is False else 0)
-    signal.signal(signal.SIGTERM, interrupt)
+    for name in {"SIGTERM", "SIGUSR1"} & set(dir(signal)):  # the second is what SLURM sends before it takes a node away
+        signal.signal(getattr(signal, name), interrupt)
     try:
         executor = executor_of(sweep, address, in_process=in_process)
         prepared, tally = run_sweep(directory, sweep, trials, executor, watch=live, say=say)
@@ -146,8 +149,22 @@ def run(
 
 
 @app.command()
-def status(run_directory: RunDir, json_: Json = False) -> None:
-    """Say how a run stands: counts by task and method, coverage, and interim success with its interval."""
+def status(
+    run_directory: Annotated[
+        str | None, typer.Argument(metavar="[TARGET]", help="A run directory; with --address a job or a sweep file.")
+    ] = None,
+    address: Address = None,
+    json_: Json = False,
+) -> None:
+    """Say how a run stands: counts by task and method, coverage, and interim success with its interval.
+
+    With --address: how a cluster's jobs stand, or one of them.
+    """
+    if address is not None:
+        job_status(address, run_directory, json_=json_)
+        return
+    if run_directory is None:
+        raise UserError("status of what? Name a run directory, or give --address URL of a cluster")
     from analysis.status import lines_of, rows_of
     from analysis.status import status as status_of
     from study.store import RunDirectory

@@ -198,7 +198,8 @@ def _report(results: Results, task: str, first: str, second: str, where: str | N
     try:
         comparison = compare_pair(results, task, first, second)
     except ValueError as error:
-        raise UserError(f"{task}: {error}") from None
+        why = f" ({results.adaptive} asked for each method's own)" if results.adaptive else ""
+        raise UserError(f"{task}: {error}{why}") from None
     facts, adaptive = results.facts(task), results.adaptive is not None
     difference = profile_difference(pair(results.outcomes(task), first, second), rng=np.random.default_rng(SEED))
     if adaptive:

@@ -114,8 +114,9 @@ def planned_pack(directory: RunDirectory, name: str) -> tuple[list[Row], tuple[s
     Raises:
         KeyError: If there is no such pack.
     """
-    places, metrics = _places(directory.root, tuple(directory.parts("plan")))
-    for part, (names, firsts, ends) in places.items():
+    places = {part: _places(directory.root, part) for part in directory.parts("plan")}
+    metrics = metric_columns(sorted({task for *_, tasks in places.values() for task in tasks}))
+    for part, (names, firsts, ends, _) in places.items():
         at = int(np.searchsorted(names, name.encode()))
         if at < len(names) and names[at] == name.encode():
             rows = directory.read_rows("plan", part, range(int(firsts[at]), int(ends[at]))).to_pylist()
@@ -125,22 +126,18 @@ def planned_pack(directory: RunDirectory, name: str) -> tuple[list[Row], tuple[s
 
 
 @cache
-def _places(root: str, parts: tuple[str, ...]) -> tuple[dict[str, tuple[Any, Any, Any]], tuple[str, ...]]:
-    """Where the packs of a plan are, and the sweep's metric columns: asked once per process and extension.
+def _places(root: str, part: str) -> tuple[Any, Any, Any, tuple[str, ...]]:
+    """Where the packs of a part of a plan are: asked once per process, for a search adds a part with each batch.
 
-    Of each part: the names of its packs in order, the first row of each and the end of its rows.
+    The names of its packs in order, the first row of each, the end of its rows, and the tasks.
     """
-    directory, places, tasks = RunDirectory(root), {}, set[str]()
-    for part in parts:
-        table = directory.read_part("plan", part, ["pack", "task"])
-        tasks.update(table["task"].unique().to_pylist())
-        coded = table["pack"].combine_chunks().dictionary_encode()
-        codes, names = coded.indices.to_numpy(), np.array(coded.dictionary.to_pylist(), np.bytes_)
-        _, firsts = np.unique(codes, return_index=True)
-        _, lasts = np.unique(codes[::-1], return_index=True)
-        order = np.argsort(names)
-        places[part] = (names[order], firsts[order], len(codes) - lasts[order])
-    return places, metric_columns(sorted(tasks))
+    table = RunDirectory(root).read_part("plan", part, ["pack", "task"])
+    coded = table["pack"].combine_chunks().dictionary_encode()
+    codes, names = coded.indices.to_numpy(), np.array(coded.dictionary.to_pylist(), np.bytes_)
+    _, firsts = np.unique(codes, return_index=True)
+    _, lasts = np.unique(codes[::-1], return_index=True)
+    order = np.argsort(names)
+    return names[order], firsts[order], len(codes) - lasts[order], tuple(table["task"].unique().to_pylist())
 
 
 def history_rows(state: PackState, trials: Sequence[Trial]) -> list[Row]:
@@ -175,7 +172,7 @@ def trial_rows(state: PackState, pack: Pack, *, sweep: str, name: str, capacity:
     seconds = state.seconds / len(pack.trials)
     return [
         _identity(trial, name, capacity, sweep)
-        | _steps(trial, outcome)
+        | _steps(state, trial, outcome)
         | _measured(state, slot, trial, outcome)
         | {"train_seconds": seconds, "device": device}
         for slot, (trial, outcome) in enumerate(zip(pack.trials, outcomes(state, pack.trials), strict=True))
@@ -191,15 +188,20 @@ def oom_rows(pack: Pack, *, sweep: str, name: str, device: str, reason: str) -> 
     ]
 
 
-def _steps(trial: Trial, outcome: Outcome) -> Row:
-    steps = trial.generator_steps if outcome.diverged_step is None else outcome.diverged_step - 1
-    n_critic = trial.hyperparameters.n_critic
+def _steps(state: PackState, trial: Trial, outcome: Outcome) -> Row:
+    done, n_critic, status, reason = len(state.evaluations), trial.hyperparameters.n_critic, Status.COMPLETED, None
+    steps = trial.generator_steps
+    if outcome.diverged_step is not None:
+        steps, status, reason = outcome.diverged_step - 1, Status.DIVERGED, outcome.reason
+    elif done < trial.budget.evaluations:
+        reason = f"stopped by a pruner after {done} of {trial.budget.evaluations} evaluations"
+        steps, status = state.evaluations[-1].step, Status.STOPPED
     return {
         "generator_steps": steps,
         "discriminator_steps": steps * n_critic,
         "updates": steps * (1 + n_critic),
-        "status": (Status.COMPLETED if outcome.diverged_step is None else Status.DIVERGED).value,
-        "reason": outcome.reason,
+        "status": status.value,
+        "reason": reason,
         "diverged_step": outcome.diverged_step,
     }
 
@@ -207,6 +209,8 @@ def _steps(trial: Trial, outcome: Outcome) -> Row:
 def _measured(state: PackState, slot: int, trial: Trial, outcome: Outcome) -> Row:
     if outcome.diverged_step is not None:
         return {"success": False}
+    if len(state.evaluations) < trial.budget.evaluations:
+        return {}  # censored: what was measured is in its history
     task = get_task(trial.task)
     series = {
         name: np.array([evaluation.values[name][slot] for evaluation in state.evaluations])

@@ -76,7 +76,9 @@ IDENTITY = (
     Column("activation_d", "string", "activation of the discriminator"),
     Column("norm_g", "string", "normalisation of the generator"),
     Column("norm_d", "string", "normalisation of the discriminator"),
-    Column("sampler", "string", "how the configuration was chosen: sobol, random, grid or table"),
+    Column(
+        "sampler", "string", "how the configuration was chosen: sobol, random, grid, table; by a search tpe, cmaes, gp"
+    ),
     Column("engine_epoch", "int32", "number of the training engine's bits"),
     Column("schema_version", "int32", "version of this schema"),
 )

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,29 +24,18 @@ from pydantic import (
     model_validator,
 )
 
-from search_spaces.domains import (
-    Choice,
-    Cross,
-    Domain,
-    DomainError,
-    Fixed,
-    LogUniform,
-    Published,
-    Uniform,
-    When,
-    parts_of,
-    values_of,
-)
-from search_spaces.hyperparameters import HYPERPARAMETERS, STRUCTURE
+from search_spaces.domains import Domain, DomainError, When
+from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.spaces import SPACES
 from study import user_files
-from study.architecture import family
 from study.claim_forms import check_claims, read_claim
 from study.claims import Claim, resolved, write_claim
 from study.errors import UserError, unknown
-from study.forms import CONDITIONS, read_domain, write_domain
+from study.forms import read_domain, write_domain
+from study.memory import bytes_of
 from study.methods import parse_method
-from study.penalties import PENALTIES
+from study.prior_checks import check_domains
+from study.search_checks import check_search, check_searching
 from study.tasks.table import get_task
 from study.toml_text import toml_lines
 from study.trial import BUDGET_UNITS
@@ -82,50 +71,6 @@ def _stored(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get("stored"))
 
 
-def _check_domains(table: str, domains: Mapping[str, Domain | When], *, stored: bool) -> None:
-    for name, domain in domains.items():
-        if name not in HYPERPARAMETERS:
-            raise unknown(f"hyperparameter in {table}:", name, HYPERPARAMETERS)
-        entry, key = HYPERPARAMETERS[name], f"{table}.{name}"
-        for part in parts_of(domain):
-            if entry.integer and isinstance(part, Uniform | LogUniform):
-                raise UserError(f"{key} is a whole number: draw it by choice, e.g. {{ choice = [...] }}")
-            for value in values_of(part):
-                fault = entry.fault(value)
-                if name == "network" and not fault and not stored:
-                    family(str(value))
-                # a uniform interval may touch an excluded end: it is drawn with probability zero
-                if fault and not (isinstance(part, Uniform) and value in (entry.low, entry.high)):
-                    raise UserError(f"{key} = {json.dumps(value)}: {fault}")
-            if entry.role != "method" and isinstance(part, Published):
-                raise UserError(f"{key} = 'published': only a method's own hyperparameters have a published value")
-        _check_kind(key, entry.role, domain)
-
-
-def _check_kind(key: str, role: str, domain: Domain | When) -> None:
-    drawn = HYPERPARAMETERS[key.rpartition(".")[2]].dimension is not None
-    if role == "structure" and not isinstance(domain, Fixed | Cross) and not (drawn and isinstance(domain, Choice)):
-        also = ", or draw it, {choice = [...]}" if drawn else ""
-        raise UserError(f"{key} changes the program: give one value or cross it, e.g. {{ cross = [...] }}{also}")
-    if isinstance(domain, Cross) and role != "structure":
-        raise UserError(f"{key} = {{cross = ...}}: only {', '.join(STRUCTURE)} are crossed; use choice here")
-    if isinstance(domain, Cross) and key.startswith("variant."):
-        raise UserError(f"{key} = {{cross = ...}}: a variant takes one value; cross it in [space.override]")
-    if isinstance(domain, When):
-        if CONDITIONS[domain.name] == "method" and role != "method":
-            raise UserError(f"{key} depends on {domain.name}: methods share it, so only n_critic or optimiser go")
-        for case in domain.cases:
-            _check_case(key, domain.name, case)
-
-
-def _check_case(key: str, condition: str, case: str) -> None:
-    known = tuple(PENALTIES) if condition == "penalty" else HYPERPARAMETERS[condition].names
-    if known and case not in known:
-        raise unknown(f"{condition} in {key}.when:", case, known)
-    if not known and not re.fullmatch("[1-9][0-9]*", case):
-        raise UserError(f"unknown {condition} in {key}.when: {case!r}: must be a whole number, at least 1")
-
-
 class SpaceTable(_Table):
     """[space]: the prior."""
 
@@ -136,7 +81,7 @@ class SpaceTable(_Table):
     def _complete(self, info: ValidationInfo) -> SpaceTable:
         if self.preset is not None and self.preset not in SPACES:
             raise unknown("space.preset", self.preset, SPACES)
-        _check_domains("space.override", self.override, stored=_stored(info))
+        check_domains("space.override", self.override, stored=_stored(info))
         return self
 
     @property
@@ -184,14 +129,42 @@ class DesignTable(_Table):
         return self
 
 
+class SearchTable(_Table):
+    """[search]: configurations that are asked for, batch by batch, once the results of those before are there."""
+
+    kind: Literal["optuna"] = "optuna"
+    sampler: str = "tpe"
+    trials: int = Field(gt=0, le=2**20)
+    batch: Literal["auto"] | Annotated[int, Field(gt=0, le=2**16)] = "auto"
+    seed: int = Field(default=0, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict)
+    pruner: str = "none"
+    pruner_options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _possible(self, info: ValidationInfo) -> SearchTable:
+        check_search(self, stored=_stored(info))
+        return self
+
+
 class ExecutionTable(_Table):
     """[execution]: where and how; changes no trial's id."""
 
     pack: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     workers: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpu: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     data: str | None = None
     samples: int = Field(default=16, ge=0, le=2**16)
+    memory: str | None = None
+
+    @field_validator("memory")
+    @classmethod
+    def _an_amount(cls, amount: str | None) -> str | None:
+        try:
+            return amount if amount is None or bytes_of(amount) else None
+        except ValueError as error:
+            raise UserError(f"execution.memory: {error}") from None
 
 
 class Sweep(_Table):
@@ -208,6 +181,7 @@ class Sweep(_Table):
         budget: How long.
         space: The prior.
         design: Which configurations.
+        search: What asks for configurations instead of a design.
         variant: Hyperparameters that a `method@variant` sets differently.
         execution: Where and how; `data` is the folder with the user's data sets.
     """
@@ -222,6 +196,7 @@ class Sweep(_Table):
     budget: BudgetTable
     space: SpaceTable
     design: DesignTable = DesignTable()
+    search: SearchTable | None = None
     variant: dict[str, dict[str, AnyDomain]] = Field(default_factory=dict)
     execution: ExecutionTable = ExecutionTable()
 
@@ -239,7 +214,7 @@ class Sweep(_Table):
             if repeated:
                 raise UserError(f"{key} names {repeated[0]!r} twice: each may appear once")
         for name, domains in self.variant.items():
-            _check_domains(f"variant.{name}", domains, stored=_stored(info))
+            check_domains(f"variant.{name}", domains, stored=_stored(info))
         if not _stored(info):
             for task in self.tasks:
                 get_task(task)
@@ -251,6 +226,12 @@ class Sweep(_Table):
     def _learns(self) -> Sweep:
         if "lr" not in self.space.domains and self.design.kind != "table":
             raise UserError("space has no lr: give a preset or override.lr")
+        return self
+
+    @model_validator(mode="after")
+    def _searches(self) -> Sweep:
+        if self.search is not None:
+            check_searching(self, self.search)
         return self
 
     @model_validator(mode="after")
@@ -317,9 +298,14 @@ def read_sweep(path: Path) -> Sweep:
     if isinstance(execution, dict) and isinstance(execution.get("data"), str):
         # tasks are looked up while the file is validated, and some look for their data
         os.environ[DATA_ROOT] = str((path.parent / execution["data"]).absolute())
-    for file in user_files.files_in(_texts([raw.get(key) for key in ("tasks", "methods", "space", "variant")])):
+    for file in files_named(raw):
         user_files.provide_from(path.parent, file)
     return parse_sweep(raw, source=str(path))
+
+
+def files_named(raw: Mapping[str, Any]) -> list[str]:
+    """The user's files that the content of a sweep file names."""
+    return user_files.files_in(_texts([raw.get(key) for key in ("tasks", "methods", "space", "variant")]))
 
 
 def _texts(content: object) -> Iterator[str]:
@@ -373,7 +359,8 @@ def _sentence(error: ValidationError) -> str:
 
 def _keys(model: type[BaseModel], location: list[str]) -> set[str]:
     for part in location:
-        inner = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation
+        inner = (get_args(annotation) or (annotation,))[0]  # of a table that may be absent, the table
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return set(HYPERPARAMETERS)
         model = inner
@@ -383,6 +370,8 @@ def _keys(model: type[BaseModel], location: list[str]) -> set[str]:
 def to_toml(sweep: Sweep) -> str:
     """The normalised sweep file: every setting that plays a part, defaults included, one line each."""
     unused = {key for key, kinds in _SIZES.items() if sweep.design.kind not in kinds}
+    if sweep.search is not None:
+        unused = set(DesignTable.model_fields) - {"seeds"}
     empty = {key for key in ("claims", "ranges") if not getattr(sweep, key)}
     content = sweep.model_dump(mode="json", exclude={"design": unused, **dict.fromkeys(empty, True)})
     return toml_lines(content)

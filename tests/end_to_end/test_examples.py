@@ -24,8 +24,8 @@ OF_FILES = {
     "stacked_mnist": ("stacked-mnist", "stacked-mnist[samples=2000]"),
 }
 """Example to its task, and the task with what a CPU and no weights allow."""
-BY_HAND = {"quickstart", "thousands", "zoo"}
-"""Run whole elsewhere: by `make demo`, the benchmarks and test_zoo.py."""
+BY_HAND = {"quickstart", "search", "thousands", "zoo"}
+"""Run whole elsewhere: by `make demo`, test_searching.py, the benchmarks and test_zoo.py."""
 NARROW = ["width_g = 8", "width_d = 8"]
 """Of networks for 32 and 64 pixels."""
 SMALL = {

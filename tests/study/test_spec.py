@@ -88,7 +88,7 @@ LINES = [
     ('notcie = "x"', "unknown key 'notcie': did you mean 'notice'? known here are budget, claims, confirmatory,"),
     ("interval = 3", "unknown key 'interval': known here are budget, claims, confirmatory, design, execution,"),
     ("budget.evaluation = 3", "unknown key 'budget.evaluation': did you mean 'evaluations'? known here are evalu"),
-    ("execution.pakc = 1", "unknown key 'execution.pakc': did you mean 'pack'? known here are data, device, pack,"),
+    ("execution.pakc = 1", "unknown key 'execution.pakc': did you mean 'pack'? known here are data, device, gpu, "),
     ("space.overide.lr = 1", "unknown key 'space.overide': did you mean 'override'? known here are override, preset"),
     # unknown names, nearest first
     ('methods = ["nss"]', "unknown loss in method 'nss': 'nss': choose from ns, ssl, FILE.py:NAME, "),
