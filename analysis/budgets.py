@@ -39,10 +39,6 @@ ASSIGNMENTS = 64
 PICKS = 40_000
 """...unless their number times that of the points exceeds this: with many points a few choices are as good."""
 
-APART = 128
-"""So many of the best trials have a share of their own; the others in groups whose ranks differ by 2 %."""
-
-
 METHOD = "Gaffke"
 """Name of the interval of the expected best score."""
 
@@ -308,9 +304,7 @@ def _best_of(reached: FloatArray, scores: FloatArray, size: int) -> FloatArray:
 def _grouped(scores: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean score and share of groups of trials, best first: fine where the best of a budget is decided."""
     order = np.lexsort((weights, -scores))  # the order of rows must not matter
-    rank = np.arange(len(scores))
-    tail = APART + np.floor(np.log(np.maximum(rank, APART) / APART) / math.log(1.02)).astype(np.int64)
-    _, group = np.unique(np.where(rank < APART, rank, tail), return_inverse=True)
+    _, group = np.unique(unseen.group_of(np.arange(len(scores))), return_inverse=True)
     share = np.asarray(np.bincount(group, weights=weights[order]), dtype=np.float64)
     mean: FloatArray = np.bincount(group, weights=(weights * scores)[order]) / share
     return mean, share

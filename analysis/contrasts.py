@@ -109,7 +109,8 @@ def averaged(numbers: Numbers, low: float, high: float, *, proportion: bool) -> 
         rule = intervals.difference
     scaled = _shifted(total, start, width)
     estimate = rule(scaled)
-    return Measured(_scaled(estimate, start, width), _p_value(estimate, scaled, start, width), trials)
+    least = 0.0 if len(means) == 1 else -1.0
+    return Measured(_scaled(estimate, start, width), _p_value(estimate, scaled, start, width, least), trials)
 
 
 def _shifted(points: Points, start: float, width: float) -> Points:
@@ -122,7 +123,7 @@ def _scaled(found: Estimate, start: float, width: float) -> Estimate:
     )
 
 
-def _p_value(scaled: Estimate, points: Points, start: float, width: float) -> Callable[[float], float]:
+def _p_value(scaled: Estimate, points: Points, start: float, width: float, least: float) -> Callable[[float], float]:
     """The p-value of every value, from the same interval as the estimate's.
 
     Args:
@@ -130,11 +131,12 @@ def _p_value(scaled: Estimate, points: Points, start: float, width: float) -> Ca
         points: What it is the mean of, in the same units.
         start: What is 0 there.
         width: What is 1 there.
+        least: The least that a point can have there, 0 or -1.
     """
     total, n = float(points.values.sum()), scaled.n
     up, down = intervals.ups_and_downs(points.values)
     tests: dict[str, Callable[[float], float]] = {
-        "t": lambda value: intervals.student_p(points, value),
+        "t": lambda value: intervals.student_p(points, value, low=least, high=1.0),
         "Clopper-Pearson": lambda value: intervals.exact_p(total, n, value),
         "Wilson": lambda value: intervals.wilson_p(total, n, value),
         "Tango": lambda value: intervals.tango_p(up, down, n, value),

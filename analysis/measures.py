@@ -35,6 +35,10 @@ from search_spaces.conditions import parse_condition
 from study.claims import MEASURES, Check
 from study.records import TAIL_LEAST
 
+QUARTILES = 64
+"""Points from which on the bootstrap of an interquartile range errs in 5 % at most at its upper end; of 20 points with
+skewed scores it errs in 8 to 12 % there instead of 2.5 %."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -113,8 +117,18 @@ def _estimated(numbers: Numbers, check: Check, rng: np.random.Generator) -> Meas
     if check.measure == "best_of":
         return best(known, int(check.k or 1))
     if check.measure == "spread":
-        return bootstrapped(known, quartile_range, rng=rng)
+        return _spread(known, rng)
     return averaged(known, measured.low, measured.high, proportion=check.measure in _PROPORTIONS)
+
+
+def _spread(known: Numbers, rng: np.random.Generator) -> Measured:
+    """The interquartile range; without an interval below `QUARTILES` points, where the bootstrap ends too early."""
+    found = bootstrapped(known, quartile_range, rng=rng)
+    if found.estimate.n == 0 or found.estimate.n >= QUARTILES:
+        return found
+    why = f"no interval: an interquartile range needs {QUARTILES} points, not {found.estimate.n}"
+    estimate = replace(found.estimate, low=np.nan, high=np.nan, method=why)
+    return replace(found, estimate=estimate, p_value=lambda _value: 1.0)
 
 
 def _looks(results: Results, task: str, check: Check, methods: Sequence[str]) -> list[Look]:

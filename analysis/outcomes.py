@@ -102,7 +102,9 @@ def point_means(values: npt.ArrayLike, trials: Sample) -> Points:
         trials: The sample that says which trial belongs to which point.
     """
     index, replicates = trials.clusters()
-    totals = np.bincount(index, weights=np.asarray(values, dtype=np.float64), minlength=len(replicates))
+    numbers = np.asarray(values, dtype=np.float64)
+    order = np.lexsort((numbers, index))  # the order of rows must not matter, not to the last digit
+    totals = np.bincount(index[order], weights=numbers[order], minlength=len(replicates))
     return Points(totals / np.bincount(index, minlength=len(replicates)), replicates)
 
 

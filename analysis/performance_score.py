@@ -161,8 +161,9 @@ def _costs(results: Results, stand_in: float, tries: int, unit: str | None) -> F
 def reached(results: Results, task: str, *, unit: str | None = None) -> tuple[npt.NDArray[np.object_], Sample]:
     """The method of each planned trial of a task, and the steps until its metric first met the threshold.
 
-    +inf for a trial that ended without; NaN for one without a row or a history, or stopped before. A trial that met the
-    threshold and was lost afterwards has met it, which is where this score differs from success.
+    +inf for a trial that ended without; NaN for one without a row or a history, or stopped, whether it had met the
+    threshold or not: to count only those that had would be to count the fast ones. A trial that met the threshold and
+    was lost afterwards has met it, which is where this score differs from success.
     """
     found = horizon.curves(results, task, unit=unit)
     trials = sample(found.rows)
@@ -170,7 +171,7 @@ def reached(results: Results, task: str, *, unit: str | None = None) -> tuple[np
         met = np.where(found.values <= results.facts(task).threshold, found.steps, np.inf)
     first = met.min(axis=1, initial=np.inf)
     broken = found.rows["status"].isin(FAILURES).to_numpy()
-    decided = np.isfinite(first) | broken | (~np.isnan(trials.values) & (found.counts > 0))
+    decided = broken | (trials.known() & (found.counts > 0))
     methods = found.rows["method"].to_numpy(dtype=object)
     return methods, Sample(np.where(decided, first, np.nan), trials.replicates, trials.points)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from analysis.intervals import LEVEL, dkw, wilson
+from analysis.intervals import LEVEL, dkw, missed, wilson
 
 POWER = 0.8
 """Chance with which a difference that "can be detected" is found."""
@@ -150,11 +150,16 @@ def detectable_mean(points: int, *, spread: float, power: float = POWER) -> floa
 
     Raises:
         ValueError: For numbers outside these ranges.
+
+    Returns:
+        The difference, from the interval by t or, where differences are much alike, from what points can have missed
+        (`intervals.missed`): it ends above 0 from part / (1 - part) on.
     """
     _check(points=points, power=power)
     if not spread >= 0:
         raise ValueError(f"a standard deviation is not negative, got {spread}")
-    return sum(_z(power)) * spread / math.sqrt(points)
+    (z, zb), error, part = _z(power), spread / math.sqrt(points), missed(points)
+    return max((z + zb) * error, part / (1 - part) + zb * error)
 
 
 def half_width_needed(half_width: float, *, share: float) -> int:

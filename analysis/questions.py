@@ -276,7 +276,9 @@ def region(results: Results, task: str, methods: Sequence[str], *, rng: Draws) -
         )
         for item in items
     ]
-    look = Look("dots", "held_out", "low", "high", ("method",), "success inside the box of half of the points, judged by the other half")
+    look = Look(
+        "dots", "held_out", "low", "high", ("method",), "success in the box of half of the points, judged by the others"
+    )
     table = _tall(results, task, names, tables)
     return _answer("The largest box of the prior that is safe", results, task, items, table, look)
 

@@ -7,19 +7,20 @@ the variance is that of the distribution which is tested, as in Wilson's interva
 
 What lies between and beyond the scores that were seen is allowed for as Clopper and Pearson allow for one more success:
 at an upper end each score counts as the next higher one (the highest as so much more as it lies above the second), at a
-lower end as the next lower; of two methods, half of the way each.
+lower end as the next lower; of two methods, half of the way each. And no end is nearer than what the points can have
+missed (`intervals.missed`): where all scores are alike, a rare better or worse one has left no trace.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
-from analysis.intervals import LEVEL
+from analysis.intervals import LEVEL, missed, missed_p
 from analysis.outcomes import FloatArray
 
 RESOLUTION = 0.005
@@ -74,19 +75,28 @@ class Tilted:
             middle = (inside + outside) / 2
             inside, outside = (inside, middle) if self._root(side * middle) > wanted else (middle, outside)
         lowest = 0.0 if len(self.signs) == 1 else -1.0
-        return min(1.0, max(lowest, self._number(side * outside, side)))
+        seen, beyond = self._number(side * outside, side), self._with(missed(len(self.influence)), side)
+        return min(1.0, max(lowest, side * max(side * seen, side * beyond)))
 
     def p_value(self, other: float) -> float:
         """Two-sided p-value of another number: the level at which the interval ends there."""
         side = 1 if other > self.value else -1
         if side * (self._number(0.0, side) - other) >= 0:
             return 1.0
-        inside, outside = 0.0, FARTHEST
-        for _ in range(STEPS):
-            middle = (inside + outside) / 2
-            reached = side * (self._number(side * middle, side) - other) >= 0
-            inside, outside = (inside, middle) if reached else (middle, outside)
-        return 2 * float(special.stdtr(len(self.influence) - 1, -self._root(side * outside)))
+        tilt = _first(lambda middle: side * (self._number(side * middle, side) - other) >= 0, FARTHEST)
+        part = _first(lambda middle: side * (self._with(middle, side) - other) >= 0, 1.0)
+        of_seen = 2 * float(special.stdtr(len(self.influence) - 1, -self._root(side * tilt)))
+        return max(of_seen, missed_p(len(self.influence), part))
+
+    def _with(self, part: float, side: int) -> float:
+        """The number if a part of the prior that no point is in had the best scores there are, or the worst."""
+        moved = 0.0
+        for sign, ranked in zip(self.signs, self.ranked, strict=True):
+            score = _best(ranked, np.ones(ranked.shape), self.size)
+            # of fewer tries than `size` the best is at least in proportion: it grows ever more slowly with them
+            shift = (1 - (1 - part) ** self.size) * (1 - score) if side * sign > 0 else -part * score
+            moved += sign * shift
+        return self.value + moved
 
     def _root(self, tilt: float) -> float:
         """The signed root of the likelihood ratio, without its sign, with one degree of freedom taken off."""
@@ -119,6 +129,15 @@ def tilted(arms: Sequence[Arm], pseudo: FloatArray, size: int) -> Tilted:
     ranked = tuple(np.take_along_axis(arm.scores, at, axis=1) for arm, at in zip(arms, order, strict=True))
     spread = float(influence.std())
     return Tilted(float(pseudo.mean()), influence / spread, ranked, order, tuple(arm.sign for arm in arms), size)
+
+
+def _first(reached: Callable[[float], bool], most: float) -> float:
+    """Where, from 0 up to `most`, something is reached first, by bisection."""
+    inside, outside = 0.0, most
+    for _ in range(STEPS):
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if reached(middle) else (middle, outside)
+    return outside
 
 
 def _best(ranked: FloatArray, weights: FloatArray, size: int) -> float:

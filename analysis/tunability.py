@@ -24,6 +24,7 @@ import pandas as pd
 from scipy.special import gammaln
 
 from analysis import unseen
+from analysis.answers import of_a_prior
 from analysis.axes import Axis, axes_of
 from analysis.outcomes import FloatArray, IntArray, code
 from analysis.profiles import utility
@@ -123,8 +124,9 @@ def gain(
         score is the one that it had in this run, a number.
 
     Raises:
-        UserError: If the default names a hyperparameter that does not vary.
+        UserError: If the default names a hyperparameter that does not vary, or configurations were chosen by results.
     """
+    of_a_prior(results, "gain by tuning")
     found = scores(results, (task,), method)
     chosen = _default(results, task, method, default)
     if chosen is None or found.size < 2:
@@ -151,12 +153,17 @@ def transfer(results: Results, method: str, *, rng: np.random.Generator) -> pd.D
     Args:
         results: The results.
         method: Name of a method.
-        rng: Source of the shares that the intervals draw.
+        rng: Source of the shares that the intervals draw; beyond `unseen.APART` configurations those of near ranks
+            count as equal there, which moves no end by a thousandth.
 
     Returns:
         A row per task that the method is planned on and one for `ALL`, columns `TRANSFERS`; none with fewer than two
         tasks or 16 configurations that are decided on all of them.
+
+    Raises:
+        UserError: Configurations were chosen by results, so that they cannot stand for a search of another size.
     """
+    of_a_prior(results, "tunability")
     tasks = tuple(task for task in results.tasks if method in results.methods_of(task))
     found = scores(results, tasks, method) if len(tasks) > 1 else None
     if found is None or found.size < 2:
@@ -186,9 +193,13 @@ def ranks(results: Results, method: str) -> pd.DataFrame:
     Returns:
         A row per pair of tasks, columns `RANKS`; Spearman's with the 95 % interval of Bonett and Wright 2000. NaN with
         fewer than four shared configurations or where all of them score the same.
+
+    Raises:
+        UserError: Configurations were chosen by results.
     """
     from scipy import stats  # slow to import, and only this needs it
 
+    of_a_prior(results, "correlation of ranks")
     tasks = [task for task in results.tasks if method in results.methods_of(task)]
     rows = []
     for first, second in itertools.combinations(tasks, 2):
@@ -288,11 +299,16 @@ def _ends_of_loss(found: Scores, loss: FloatArray, rng: np.random.Generator) -> 
 
 
 def _shares(found: Scores, rng: np.random.Generator) -> FloatArray:
-    """Random shares of the prior, shape (draws, configs + 1), those of a point's configurations alike."""
+    """Random shares of the prior, shape (draws, configs + 1), those of a point's configurations alike.
+
+    It is the transpose of a contiguous array, as `unseen.choice` likes it.
+    """
     held = np.bincount(found.points)
     drawn = unseen.shares(np.ones(len(held)), rng=rng)
-    spread = np.concatenate([drawn[:, found.points], drawn[:, -1:] * held.mean()], axis=1)
-    return np.asarray(spread / spread.sum(axis=1, keepdims=True), dtype=np.float64)
+    drawn[:, -1] *= held.mean()
+    spread = np.ascontiguousarray(drawn.T[np.append(found.points, len(held))])
+    spread /= spread.sum(axis=0)
+    return np.asarray(spread.T, dtype=np.float64)
 
 
 def _drawn(found: Scores, way: Way, drawn: FloatArray, first: FloatArray, worth: float) -> FloatArray:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import special
 
 from analysis.intervals import LEVEL, Estimate, counted
-from analysis.outcomes import FloatArray
+from analysis.outcomes import FloatArray, IntArray
 
 DRAWS = 2000
 """Random shares, where there are up to a thousand points..."""
@@ -26,6 +26,9 @@ NUMBERS = 4_000_000
 
 LEAST = 400
 """...but no fewer than so many."""
+
+APART = 128
+"""So many of the best have a share of their own; the others are in groups whose ranks differ by 2 %."""
 
 
 def shares(sizes: npt.ArrayLike, *, rng: np.random.Generator) -> FloatArray:
@@ -58,6 +61,13 @@ def ends(value: float, lowest: FloatArray, highest: FloatArray) -> tuple[float, 
     return min(value, float(low)), max(value, float(high))
 
 
+def group_of(rank: npt.ArrayLike) -> IntArray:
+    """The group that each rank from the best is in, shape of the ranks, which count from 0: fine where bests decide."""
+    ranks = np.asarray(rank, dtype=np.int64)
+    tail = APART + np.floor(np.log(np.maximum(ranks, APART) / APART) / np.log(1.02)).astype(np.int64)
+    return np.where(ranks < APART, ranks, tail)
+
+
 def choice(
     chosen_by: FloatArray, score: FloatArray, shares: FloatArray, first: FloatArray, worth: float, size: int
 ) -> FloatArray:
@@ -72,17 +82,24 @@ def choice(
         size: Configurations drawn.
 
     Returns:
-        shape (draws,). What of the prior remains is chosen last and is worth nothing.
+        shape (draws,). What of the prior remains is chosen last and is worth nothing. Configurations of a `group_of`
+        count as equal; no time goes into a copy where `shares` is the transpose of a contiguous array.
     """
+    from scipy import sparse  # slow to import, and only this needs it
+
     order = np.argsort(-chosen_by, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(chosen_by[order]) != 0])
-    ranked = shares[:, order]
-    held = np.add.reduceat(ranked, starts, axis=1)
-    means = np.add.reduceat(ranked * score[order], starts, axis=1) / np.maximum(held, np.finfo(float).tiny)
-    reached = np.concatenate([first, held], axis=1).cumsum(axis=1)
+    rank = np.arange(len(order))
+    tied = np.maximum.accumulate(np.where(np.r_[True, np.diff(chosen_by[order]) != 0], rank, 0))
+    bounds = np.append(np.flatnonzero(np.r_[True, np.diff(group_of(tied)) != 0]), len(order))
+    held, totals = (
+        sparse.csr_array((part, order, bounds), shape=(len(bounds) - 1, len(order))) @ shares.T
+        for part in (np.ones(len(order)), score[order])
+    )
+    reached = np.concatenate([first.T, held]).cumsum(axis=0)
     none_better = np.maximum(1.0 - reached, 0.0) ** size
-    likely = none_better[:, :-1] - none_better[:, 1:]
-    return np.asarray((1.0 - none_better[:, 0]) * worth + (likely * means).sum(axis=1), dtype=np.float64)
+    likely = none_better[:-1] - none_better[1:]
+    means = totals / np.maximum(held, np.finfo(float).tiny)
+    return np.asarray((1.0 - none_better[0]) * worth + (likely * means).sum(axis=0), dtype=np.float64)
 
 
 def exact(values: FloatArray) -> Estimate:

@@ -109,6 +109,7 @@ def components(rows: pd.DataFrame, facts: TaskFacts, *, rng: np.random.Generator
     Returns:
         The components, or None with fewer than two configurations, or none that has two decided seeds.
     """
+    rows = rows.sort_values("trial_id")  # the order of rows must not matter, not to the last digit
     trials = sample(rows)
     known = trials.decided()
     configs = pd.factorize(rows["config"].to_numpy()[trials.known()], sort=True)[0]

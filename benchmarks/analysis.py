@@ -16,6 +16,7 @@ from analysis import ranges
 from analysis.budgets import budget_curve
 from analysis.comparisons import compare_all
 from analysis.dominance import dominance, profile_difference
+from analysis.figures.tunability import tunability_numbers
 from analysis.frames import trials as trials_frame
 from analysis.importance import shares
 from analysis.outcomes import sample
@@ -29,7 +30,7 @@ from search_spaces.domains import LogUniform, Uniform
 from study import schema
 
 TRIALS, REPLICATES = 10_000, 8
-TASK = "manifold-d2"
+TASK, OTHER = "manifold-d2", "manifold-d16"
 METHODS = ("ns", "ns+gp1", "ns+gp0", "ns+r1", "ns+dragan", "wgan+gp1", "wgan+gp0", "wgan+clip", "hinge+gp1", "ls+gp1")
 REQUIRED = "<= 20"
 SEED = 0
@@ -54,7 +55,7 @@ def run(*, quick: bool = False) -> Found:
 
 def parts(results: Results) -> dict[str, Callable[[], object]]:
     """What is computed, by name; each part begins from the two tables."""
-    facts = results.facts(TASK)
+    facts, two = results.facts(TASK), on_two_tasks(results)
 
     def samples() -> list[object]:
         outcomes = results.outcomes(TASK)
@@ -80,6 +81,9 @@ def parts(results: Results) -> dict[str, Callable[[], object]]:
         "parts of the prior, first method with every other": lambda: [
             ranges.signs(results, TASK, results.methods[0], second) for second in results.methods[1:]
         ],
+        "tunability, half of the configurations on two tasks": lambda: tunability_numbers(
+            two, rng=np.random.default_rng(SEED)
+        ),
     }
 
 
@@ -109,6 +113,18 @@ def synthetic(count: int) -> Results:
     )
     domains = {"lr": LogUniform(1e-5, 1e-2), "beta1": Uniform(0.0, 1.0)}
     return Results("benchmark", plan, trials, ((METHODS[0], METHODS[1]),), None, "benchmark", domains)
+
+
+def on_two_tasks(results: Results) -> Results:
+    """As many trials, of the first half of the configurations on the task and on another one, where they do as well."""
+    half = results.plan["point"].max() // 2 + 1
+    plans = [results.plan[results.plan["point"] < half].assign(task=task) for task in (TASK, OTHER)]
+    plans[1] = plans[1].assign(trial_id=plans[1]["trial_id"] + "/2")
+    noise = np.exp(np.random.default_rng(SEED).normal(0, 1, len(plans[1])))
+    here = results.trials[results.trials["trial_id"].isin(plans[0]["trial_id"])]
+    there = here.assign(task=OTHER, trial_id=here["trial_id"] + "/2", primary=here["primary"] * noise)
+    plan, trials = (pd.concat(pair, ignore_index=True) for pair in (plans, (here, there)))
+    return Results(results.name, plan, trials, (), None, results.prior, results.domains)
 
 
 def _processor_seconds() -> float:

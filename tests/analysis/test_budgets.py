@@ -364,7 +364,7 @@ def test_groups_of_the_worse_trials_change_no_interval(sampled, monkeypatch):
     rng = np.random.default_rng(5)
     sample = sampled(rng.lognormal(-1, 1, 3000))
     grouped = [budgets.best_score(sample, size, facts=FACTS, rng=np.random.default_rng(6)) for size in (1, 30, 300)]
-    monkeypatch.setattr(budgets, "APART", 10_000)
+    monkeypatch.setattr(unseen, "APART", 10_000)
     apart = [budgets.best_score(sample, size, facts=FACTS, rng=np.random.default_rng(7)) for size in (1, 30, 300)]
     for one, other in zip(grouped, apart, strict=True):
         width = other.high - other.low

@@ -203,7 +203,46 @@ def test_one_pair_of_64_that_disagrees_does_not_show_a_difference_below_five_per
 
 def test_student_s_p_needs_a_variance():
     with pytest.raises(ValueError, match="variance"):
-        intervals.student_p(points([0.5] * 20), 0.4)
+        intervals.student_p(points([0.5] * 20), 0.4, low=0.0, high=1.0)
+
+
+def test_what_points_can_miss_by_hand():
+    # (1 - .25)^n = .025 needs n = ln .025 / ln .75 = 12.82; of 1 point, 97.5 % can be missed
+    assert intervals.missed(1) == pytest.approx(0.975)
+    assert intervals.missed(13) < 0.25 < intervals.missed(12)
+    assert intervals.missed_p(2, 0.5) == pytest.approx(0.5)  # 2 (1 - .5)^2
+    assert intervals.missed_p(100, intervals.missed(100)) == pytest.approx(0.05)
+
+
+def test_scores_that_are_all_alike_do_not_rule_out_a_rare_failure():
+    values = [0.79, 0.81] * 32  # t would end at .8 +- .0025
+    found = intervals.bounded_mean(points(values))
+    part = 1 - 0.025 ** (1 / 64)
+    assert (found.low, found.high) == pytest.approx((0.8 - 0.8 * part, 0.8 + 0.2 * part))
+    assert intervals.student_p(points(values), found.low, low=0.0, high=1.0) == pytest.approx(0.05)
+    assert intervals.student_p(points(values), found.high, low=0.0, high=1.0) == pytest.approx(0.05)
+
+
+def test_noise_around_a_common_value_does_not_make_a_variance():
+    chance = np.random.default_rng(0)
+    values = 0.8 + 0.01 * chance.standard_normal(64)
+    values[:9] = 0.0
+    assert not intervals.vary(values)
+    values[9] = 0.0
+    assert intervals.vary(values)
+
+
+@pytest.mark.parametrize(("n", "replicates"), [(20, 1), (64, 1), (64, 8), (128, 8), (256, 1)])
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
+def test_rare_failures_among_like_scores_give_no_wrong_direction(n, replicates, share):
+    """A scores .8 but fails in a few cases, B as much on average. False alarm: binomial beyond .999 999 at .025."""
+    chance = np.random.default_rng([n, replicates, int(100 * share)])
+    wrong = 0
+    for _ in range(400):
+        gaps = 0.8 - 0.8 * (1 - share) + 0.01 * chance.standard_normal(n)
+        gaps[chance.random(n) < share] -= 0.8
+        wrong += intervals.difference(Points(gaps, np.arange(n) % replicates)).low > 0
+    assert wrong <= stats.binom.ppf(1 - 1e-6, 400, 0.025)
 
 
 def test_equal_constant_proportions_differ_by_nothing_within_their_interval():
@@ -365,6 +404,7 @@ def test_the_exact_p_is_five_percent_where_the_interval_ends():
         assert intervals.exact_p(successes, 20, successes / 20) == 1.0
     assert intervals.exact_p(0, 20, 0.0) == 1.0
     assert intervals.exact_p(2, 20, 0.0) == 0.0
+    assert intervals.exact_p(0, 160, -0.05) == intervals.exact_p(160, 160, 1.05) == 0.0  # which no share can be
 
 
 def test_the_exact_interval_needs_counts_that_can_be():

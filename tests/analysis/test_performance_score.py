@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis import intervals
 from analysis.collection import Runs
-from analysis.outcomes import Points
 from analysis.performance_score import Performance, performance, points_of, ratios, reached, score
 from analysis.results import Results
 from study.errors import UserError
@@ -105,8 +105,10 @@ def test_the_interval_covers_over_tasks_and_t_would_not(kind, tasks):
     wrong = np.zeros((2, 2))
     for _ in range(repeats):
         area = drawn(kind, rng, tasks)
-        for row, found in enumerate((score(area), intervals.bounded_mean(Points(area, np.zeros(tasks, dtype=int))))):
-            wrong[row] += true < found.low, true > found.high
+        found = score(area)
+        half = stats.t.ppf(0.975, tasks - 1) * area.std(ddof=1) / np.sqrt(tasks)
+        for row, (low, high) in enumerate(((found.low, found.high), (area.mean() - half, area.mean() + half))):
+            wrong[row] += true < low, true > high
     assert wrong[0].max() / repeats <= 0.05
     if kind == "skewed" and tasks < 20:
         assert wrong[1].max() / repeats > 0.06
@@ -181,12 +183,31 @@ def test_undecided_trials_are_in_no_cost_and_show_in_bounds(timed):
 
 def test_meeting_the_threshold_counts_though_a_trial_breaks_later(timed):
     results = timed({"one": {"ns": [200, INF, 300]}})
-    trials = results.trials.assign(status=["diverged", "diverged", "stopped"], primary=[NAN] * 3)
+    trials = results.trials.assign(status=["diverged", "diverged", "oom"], primary=[NAN] * 3)
     methods, found = reached(dataclasses.replace(results, trials=trials), "one")
     assert methods.tolist() == ["ns"] * 3
     assert found.values.tolist() == [200, INF, 300]
-    stopped = dataclasses.replace(results, trials=trials.assign(status="stopped"))
-    np.testing.assert_array_equal(reached(stopped, "one")[1].values, [200, NAN, 300])
+
+
+def test_a_stopped_trial_is_undecided_whether_it_had_met_the_threshold_or_not(timed):
+    """To count only those that had would make a method faster the earlier its trials are stopped."""
+    results = timed({"one": {"ns": [200, INF, 300, 400], "ns+gp1": [400] * 4}})
+    status = ["stopped", "stopped", "completed", "completed", *["completed"] * 4]
+    primary = np.where(np.array(status) == "stopped", NAN, results.trials["primary"])
+    stopped = dataclasses.replace(results, trials=results.trials.assign(status=status, primary=primary))
+    np.testing.assert_array_equal(reached(stopped, "one")[1].values[:4], [NAN, NAN, 300, 400])
+    ns, gp1 = performance(stopped, tries=1)
+    assert (ns.costs.tolist(), gp1.costs.tolist()) == ([300], [400])
+    # at once: half of ns are there at 0, and the other is no multiple of it; never: half of ns are there at 400
+    assert (ns.worst, ns.best) == (1.0, 1.0)
+    assert (gp1.worst, gp1.best) == (0.0, 1.0)
+    assert gp1.score.value == pytest.approx((4 - 4 / 3) / 3)
+
+
+def test_a_trial_that_is_still_running_is_undecided_too(timed):
+    results = timed({"one": {"ns": [200, INF, 300]}})
+    running = dataclasses.replace(results, trials=results.trials.iloc[1:])
+    np.testing.assert_array_equal(reached(running, "one")[1].values, [NAN, INF, 300])
 
 
 def test_runs_answer_with_a_table_and_a_plot(timed):

@@ -133,3 +133,19 @@ def test_at_many_samples_the_ends_err_as_often_as_said(law, points, size):
     rng, truth = np.random.default_rng(9), expected(LAWS[law], size)
     drawn = [LAWS[law](rng, points) for _ in range(2000)]
     assert max(wrong([one(scores, size) for scores in drawn if believed(scores)], truth)) <= most(2000)
+
+
+@pytest.mark.parametrize(("n", "size"), [(20, 2), (32, 4), (40, 5), (64, 4), (128, 16)])
+@pytest.mark.parametrize("share", [0.02, 0.05])
+def test_a_rare_best_score_is_not_ruled_out(n, size, share):
+    """Scores of .3, few of 1: the best of k is 1 with 1 - (1 - share)^k. False alarm: 1e-6 at an error of .025."""
+    chance = np.random.default_rng([n, size, int(100 * share)])
+    truth = 1 - 0.7 * (1 - share) ** size
+    wrong = 0
+    for _ in range(300):
+        scores = 0.3 + 0.01 * chance.uniform(-1, 1, n)
+        scores[chance.random(n) < share] = 1.0
+        found = one(scores, size)
+        wrong += found.end(1) < truth - 0.01
+        assert found.p_value(found.end(1)) == pytest.approx(0.05, abs=0.002) or found.end(1) == 1.0
+    assert wrong <= stats.binom.ppf(1 - 1e-6, 300, 0.025)

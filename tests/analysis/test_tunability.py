@@ -256,6 +256,34 @@ def test_the_order_of_rows_does_not_matter(scored):
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_configurations_of_near_ranks_may_count_as_equal(monkeypatch, scored, seeds):
+    """Against each configuration apart; estimates are the same, and ends by a fiftieth of the interval's width."""
+    rng = np.random.default_rng(seeds)
+    q = rng.random((1200, 1))
+    tables = {
+        task: np.where(rng.random((1200, seeds)) < 0.1, 0.0, np.clip(q + rng.normal(0, 0.3, (1200, seeds)), 0, 1))
+        for task in ("one", "two")
+    }
+    results = scored(tables)
+    grouped = transfer(results, "ns", rng=np.random.default_rng(1))
+    monkeypatch.setattr(unseen, "APART", 10_000)
+    apart = transfer(results, "ns", rng=np.random.default_rng(1))
+    assert grouped["loss"].tolist() == apart["loss"].tolist()
+    width = (apart["high"] - apart["low"]).min()
+    for end in ("low", "high"):
+        np.testing.assert_allclose(grouped[end], apart[end], atol=width / 50)
+
+
+def test_shares_are_those_of_points(scored):
+    """Four configurations of two points: alike within a point, what was not seen as a mean one, summing to 1."""
+    found = tunability.Scores(tuple("abcd"), np.zeros((2, 4, 1)), np.array([0, 1, 1, 1]), split=False)
+    drawn = tunability._shares(found, np.random.default_rng(0))
+    raw = unseen.shares(np.ones(2), rng=np.random.default_rng(0))
+    expected = np.stack([raw[:, 0], raw[:, 1], raw[:, 1], raw[:, 1], 2 * raw[:, 2]], axis=1)
+    np.testing.assert_allclose(drawn, expected / expected.sum(axis=1, keepdims=True))
+
+
 # Gain
 
 
@@ -347,6 +375,15 @@ def test_equal_ranks_correlate_wholly(scored):
     up = np.arange(16)[:, None] / 15
     row = ranks(scored({"one": up, "two": up**2}), "ns").iloc[0]
     assert (row["spearman"], row["low"], row["high"], row["kendall"]) == pytest.approx((1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("ask", [gain, transfer, ranks])
+def test_what_a_sampler_chose_by_results_stands_for_no_search(scored, ask):
+    results = scored({"one": np.ones((16, 1)), "two": np.ones((16, 1))})
+    chosen = Results("tpe", results.plan.assign(sampler="tpe"), results.trials, (), None)
+    options = {} if ask is ranks else {"rng": np.random.default_rng(0)}
+    with pytest.raises(UserError, match=r"there is no .*: the configurations were chosen by tpe"):
+        ask(chosen, *(["one"] if ask is gain else []), "ns", **options)
 
 
 # The figure

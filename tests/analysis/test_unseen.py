@@ -73,6 +73,33 @@ def test_a_choice_is_the_mean_over_all_draws(rows, size, worth):
         assert value == pytest.approx(total, abs=1e-9)
 
 
+def test_groups_are_fine_at_first_and_then_of_ranks_that_differ_by_two_percent():
+    found = unseen.group_of(np.arange(20_000))
+    assert (found[: unseen.APART] == np.arange(unseen.APART)).all()
+    steps = np.diff(found)
+    assert (steps >= 0).all()
+    for group in np.unique(found):
+        ranks = np.flatnonzero(found == group)
+        assert ranks[-1] < 1.02 * ranks[0] or len(ranks) == 1
+
+
+@pytest.mark.parametrize("ties", [None, 3])
+@pytest.mark.parametrize("size", [2, 16])
+def test_a_choice_among_groups_is_that_among_all(monkeypatch, ties, size):
+    rng = np.random.default_rng(0)
+    chosen_by = rng.random(3000) if ties is None else rng.random(3000).round(ties)
+    score = np.where(rng.random(3000) < 0.05, 0.0, np.clip(chosen_by + rng.normal(0, 0.1, 3000), 0, 1))
+    drawn = unseen.shares(np.ones(3000), rng=rng)
+    arguments = (chosen_by, score, drawn[:, :-1], drawn[:, -1:], 1.0, size)
+    grouped = unseen.choice(*arguments)
+    monkeypatch.setattr(unseen, "APART", 10_000)
+    apart = unseen.choice(*arguments)
+    assert grouped == pytest.approx(apart, abs=apart.std() / 10)
+    assert np.quantile(grouped, [0.025, 0.975]) == pytest.approx(
+        np.quantile(apart, [0.025, 0.975]), abs=apart.std() / 20
+    )
+
+
 def test_the_mean_of_many_points_has_the_width_of_a_t_interval():
     values = np.random.default_rng(0).random(900)
     drawn = unseen.shares(np.ones(900), rng=np.random.default_rng(1))

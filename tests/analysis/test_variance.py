@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis import unseen, variance
 from analysis.results import Results
+from analysis.summary import summary
 
 FALSE_ALARM = 1e-6
 TASK = "manifold-d2"
@@ -158,6 +159,20 @@ def test_the_order_of_rows_does_not_matter(nested, random):
     first, second = (split(given_results).components for given_results in (results, shuffled))
     for one, other in ((first.between, second.between), (first.icc, second.icc)):
         assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_rows_changes_no_digit(build, seed):
+    """Four seeds of each point, whose sum differs by rounding with their order."""
+    results = build(seeds=4, methods=("ns",), confirmatory=())
+    order = np.random.default_rng(seed).permutation(len(results.plan))
+    shuffled = Results("s", results.plan.iloc[order], results.trials.iloc[order[::-1]], (), None)
+    first, second = (
+        variance.decompose(found, TASK, "ns", rng=np.random.default_rng(0)) for found in (results, shuffled)
+    )
+    assert first == second
+    frames = (summary(found) for found in (results, shuffled))
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
 def uniform(rng, n, k):
