@@ -34,7 +34,7 @@ def requests_of_packs(content: Mapping[str, Any], packs: int, finished: int) -> 
         finished: How many finished packs a listing is made to find.
     """
     try:
-        import moto.server  # noqa: F401
+        import moto.server  # noqa: F401  # only whether it is there
     except ImportError:
         return {}
     from study.worker import run_pack  # and torch

@@ -233,7 +233,7 @@ def fit(line: Line, settings: Mapping[str, Any]) -> None:
     class Packs(Searcher):
         """Suggests the packs in the order in which they were named."""
 
-        def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a configuration, or Tune's own word
+        def suggest(self, trial_id: str) -> Any:
             # while nothing runs, Tune would sleep for a second, and hear nothing
             message = line.next_pack(wait=not flying, meanwhile=beat)
             if message is None:
@@ -253,7 +253,7 @@ def fit(line: Line, settings: Mapping[str, Any]) -> None:
         def on_step_begin(self, *_: object, **__: object) -> None:
             beat()
 
-        def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **__: object) -> None:  # noqa: ANN401 - Ray's own
+        def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **__: object) -> None:
             result = trial.last_result or {}
             found = {
                 "fault": result.get("fault"),
@@ -262,11 +262,11 @@ def fit(line: Line, settings: Mapping[str, Any]) -> None:
             }
             over(trial, **found)
 
-        def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **__: object) -> None:  # noqa: ANN401 - Ray's own
+        def on_trial_error(self, iteration: int, trials: Sequence[Any], trial: Any, **__: object) -> None:
             fault, reason = why(trial.error_file)
             over(trial, fault=fault, reason=reason, share=0.0)
 
-    def over(trial: Any, **found: object) -> None:  # noqa: ANN401 - Ray's own
+    def over(trial: Any, **found: object) -> None:
         flying.discard(trial.config["pack"])
         line.send("over", pack=trial.config["pack"], **found)
 

@@ -276,7 +276,7 @@ def checked_address(address: str) -> str:
 class _Client(JobSubmissionClient):
     """Ray's client, which would wait for ever."""
 
-    def _do_request(self, method: str, endpoint: str, **kwargs: Any) -> requests.Response:  # noqa: ANN401  # as Ray's
+    def _do_request(self, method: str, endpoint: str, **kwargs: Any) -> requests.Response:
         timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
         with _sentences(self._address):  # before Ray's own code makes less of it
             answer: requests.Response = super()._do_request(method, endpoint, timeout=timeout, **kwargs)

@@ -35,7 +35,7 @@ def pruner_of(root: str) -> dict[str, Any] | None:
     return {"name": search["pruner"], "evaluations": evaluations, "options": grace | search.get("pruner_options", {})}
 
 
-def pruning(base: Any, pruner: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - Ray's own, whose import takes seconds
+def pruning(base: Any, pruner: Mapping[str, Any] | None) -> Any:
     """A scheduler that also says which trials are hopeless among those of their study.
 
     Args:
@@ -52,7 +52,7 @@ def pruning(base: Any, pruner: Mapping[str, Any] | None) -> Any:  # noqa: ANN401
     class Pruning(type(base)):  # type: ignore[misc]  # of whatever the scheduler is
         """Asks a scheduler of Tune's for each study."""
 
-        def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:  # noqa: ANN401
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
             if STUDY not in result:
                 return str(TrialScheduler.CONTINUE)
             asked = studies.setdefault(result[STUDY], _scheduler(how))
@@ -63,14 +63,14 @@ def pruning(base: Any, pruner: Mapping[str, Any] | None) -> Any:  # noqa: ANN401
                 _internal_kv_put(_key(trial.config["pack"]), b"1")
             return str(TrialScheduler.CONTINUE)
 
-        def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:  # noqa: ANN401
+        def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
             _internal_kv_del(_key(trial.config["pack"]))
             super().on_trial_complete(tune_controller, trial, result)
 
     return Pruning()
 
 
-def _scheduler(pruner: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _scheduler(pruner: Mapping[str, Any]) -> Any:
     """Tune's scheduler by the name that a sweep file gives it."""
     from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule
 

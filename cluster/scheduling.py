@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def sparing() -> Any:  # noqa: ANN401 - Ray's own, whose import takes seconds
+def sparing() -> Any:
     """A scheduler that runs packs in the order in which they were named, and lets workers get ready.
 
     Tune starts a process for each pack that waits, as far as there is room, and ends it when a worker that is free
@@ -22,10 +22,10 @@ def sparing() -> Any:  # noqa: ANN401 - Ray's own, whose import takes seconds
             super().__init__()
             self._waiting: dict[str, Any] = {}
 
-        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:  # noqa: ANN401
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
             self._waiting[trial.trial_id] = trial
 
-        def choose_trial_to_run(self, tune_controller: Any) -> Any:  # noqa: ANN401
+        def choose_trial_to_run(self, tune_controller: Any) -> Any:
             for trial in list(self._waiting.values()):
                 if trial.status != Trial.PENDING:
                     del self._waiting[trial.trial_id]
