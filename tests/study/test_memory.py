@@ -67,16 +67,31 @@ def test_what_was_taken_at_most_is_what_counts_and_not_what_came_before():
     assert told[1].startswith("out of memory: training took 14")
 
 
-def test_where_the_peak_cannot_be_forgotten_the_present_counts(monkeypatch):
-    monkeypatch.setattr(memory, "_forget_peak", lambda: False)
-    monkeypatch.setattr(memory, "_taken_at_first", lambda: memory._taken(peak=False))
-    with limited(100 * 2**20, device="cpu") as check:
-        torch.ones(140 * 2**20, dtype=torch.uint8)
+PRESENT = """
+import sys
+sys.path.append({root!r})
+import torch
+from study import memory
+torch.set_num_threads(1)
+memory._forget_peak = lambda: False
+with memory.limited(100 * 2**20, device="cpu") as check:
+    torch.ones(140 * 2**20, dtype=torch.uint8)
+    check()
+    held = torch.ones(240 * 2**20, dtype=torch.uint8)
+    try:
         check()
-        held = torch.ones(240 * 2**20, dtype=torch.uint8)
-        with pytest.raises(MemoryError, match="out of memory: training took"):
-            check()
-    assert held.sum() > 0
+    except MemoryError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process takes")
+def test_where_the_peak_cannot_be_forgotten_the_present_counts():
+    # in a process of its own: what this one holds may be given back in between
+    done = subprocess.run(
+        [sys.executable, "-c", PRESENT.format(root=ROOT)], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.stdout.startswith("out of memory: training took 2"), done.stderr
 
 
 def test_a_system_that_does_not_say_is_named(monkeypatch):
