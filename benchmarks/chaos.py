@@ -135,7 +135,7 @@ KINDS: dict[str, Callable[[Sweeping, Nodes, random.Random], bool]] = {
 
 def run(*, quick: bool = False, seed: int = 0) -> Found:
     kills = 1 if quick else KILLS
-    packs = 30 if quick else 300
+    packs = 100 if quick else 600
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sweep.toml")
         file.write_text(toml(sweep(packs)))

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from study.store import RunDirectory
@@ -134,6 +135,8 @@ class Queue:
         return again
 
     def _note(self, pack: str, fault: str, reason: str) -> None:
+        if self._directory.local and not Path(self._directory.root).is_dir():
+            return  # gone while it was in use: a note would make another at its place
         content = {"pack": pack, "outcome": fault, "error": reason, "ended": time.time()}
         try:
             self._directory.write_json(f"attempts/{pack}.{uuid.uuid4().hex[:8]}.json", content)

@@ -67,6 +67,7 @@ while (message := hear())["kind"] == "pack":
 
 @pytest.fixture
 def directory(tmp_path):
+    (tmp_path / "run").mkdir()
     return RunDirectory(tmp_path / "run")
 
 

@@ -21,4 +21,4 @@ def test_a_sweep_survives_a_kill_of_each_kind():
     assert done.returncode == 0, done.stdout + done.stderr
     for kind in ("worker", "node", "head", "command", "driver"):
         assert f"killed: {kind}: 1 times  (required >= 1 times: holds)" in done.stdout
-    assert "there once, and equal to the bit: 120 trials" in done.stdout
+    assert "there once, and equal to the bit: 400 trials" in done.stdout

@@ -10,6 +10,7 @@ from study.store import RunDirectory
 
 @pytest.fixture
 def directory(tmp_path):
+    (tmp_path / "run").mkdir()
     return RunDirectory(tmp_path / "run")
 
 
@@ -160,3 +161,12 @@ def test_in_this_process_packs_run_one_by_one_and_a_failure_ends_nothing(directo
     monkeypatch.setattr(study.worker, "run_pack", run_pack)
     InProcess().run(directory, ["a", "b"], after=lambda pack: ["c"] if pack == "a" else [])
     assert ran == [(directory.root, pack, "cpu") for pack in "abc"]
+
+
+def test_a_note_makes_no_run_directory_where_there_is_none_any_more(directory, tmp_path):
+    queue = Queue(directory, ["a"])
+    queue.next()
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    queue.ended("a", fault="killed", reason="gone")
+    assert not (tmp_path / "run").exists()
+    assert queue.left
