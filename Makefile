@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup demo test test-all test-slow lint bench chaos clean
+.PHONY: setup demo test test-all test-slow test-faults lint bench chaos clean
 
 setup: .venv/.ready
 
@@ -24,10 +24,14 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-test-all: test test-slow
+test-all: test test-slow test-faults
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not faults'
+
+# real clusters, kills, storage that fails
+test-faults: setup
+	$(BIN)/python -m pytest -m faults
 
 lint: setup
 	$(BIN)/ruff check .

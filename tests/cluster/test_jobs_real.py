@@ -28,6 +28,7 @@ TOKEN = "the-token-of-this-test"
 BIN = Path(sys.executable).parent
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.faults,
     pytest.mark.timeout(500),
     # Ray's client leaves sockets to the end of the process
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),

@@ -14,6 +14,7 @@ from study.sweep_run import lost, run_sweep
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.faults,
     # Ray leaves sockets and files to the end of the process
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(300),

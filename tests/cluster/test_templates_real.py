@@ -42,6 +42,7 @@ def can_be_alone():
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.faults,
     pytest.mark.timeout(300),
     pytest.mark.skipif(not can_be_alone(), reason="needs namespaces: unshare --pid --net, and ip"),
 ]

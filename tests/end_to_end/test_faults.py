@@ -135,6 +135,7 @@ def test_killed_workers_are_replaced(file, tmp_path, undisturbed):
     assert outcomes_of(out).count("started") in (1, 2), "a worker was to be killed in the middle of its pack"
 
 
+@pytest.mark.faults
 def test_a_worker_whose_node_is_drained_hands_its_pack_back(file, tmp_path, undisturbed):
     out = tmp_path / "drained"
     process = start(file, out)
@@ -145,6 +146,7 @@ def test_a_worker_whose_node_is_drained_hands_its_pack_back(file, tmp_path, undi
     assert rows(out).equals(undisturbed)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("options", [[], ["--in-process"]], ids=["ray", "in process"])
 def test_a_request_to_stop_is_obeyed_and_the_rest_follows_later(file, tmp_path, undisturbed, number, options):
@@ -200,6 +202,7 @@ def test_a_full_disk_loses_no_finished_row_and_says_so(file, tmp_path, undisturb
 # Long packs
 
 
+@pytest.mark.faults
 def test_a_long_pack_that_is_interrupted_goes_on_where_it_was(tmp_path):
     path, quicker = tmp_path / "long.toml", "from study import worker; worker.CHECKPOINT_ABOVE_SECONDS = 0.5"
     path.write_text(
@@ -257,6 +260,7 @@ execution = {{ pack = {pack}, device = "cpu", memory = "{memory}" }}
 """
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("options", [[], ["--in-process"]], ids=["ray", "in process"])
 def test_a_pack_beyond_the_declared_memory_is_halved_until_it_fits(tmp_path, options):
     path = tmp_path / "crowded.toml"
@@ -276,6 +280,7 @@ def test_a_pack_beyond_the_declared_memory_is_halved_until_it_fits(tmp_path, opt
     assert wide["primary"].equals(rows(tmp_path / "planned").loc[wide.index, "primary"])
 
 
+@pytest.mark.faults
 def test_a_trial_beyond_the_declared_memory_is_oom_and_harms_nobody(tmp_path):
     path = tmp_path / "crowded.toml"
     path.write_text(CROWDED.format(pack=2, memory="40 MiB"))
@@ -291,6 +296,7 @@ def test_a_trial_beyond_the_declared_memory_is_oom_and_harms_nobody(tmp_path):
 # Storage
 
 
+@pytest.mark.faults
 def test_a_run_directory_that_vanishes_ends_the_run_which_goes_on_when_it_is_back(file, tmp_path, undisturbed):
     out = tmp_path / "run"
     process = start(file, out, quicker="from study import lease; lease.RENEW_SECONDS = 1.0")
@@ -307,6 +313,7 @@ def test_a_run_directory_that_vanishes_ends_the_run_which_goes_on_when_it_is_bac
     assert rows(out).equals(undisturbed)
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount")
 @pytest.mark.parametrize("options", [[], ["--in-process"]], ids=["ray", "in process"])
 def test_storage_that_becomes_read_only_ends_the_run_with_the_reason(file, tmp_path, undisturbed, options):
@@ -330,6 +337,7 @@ def test_storage_that_becomes_read_only_ends_the_run_with_the_reason(file, tmp_p
         subprocess.run(["umount", "-l", out], check=False)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("table", ["trials", "history", "plan"])
 def test_a_truncated_part_is_made_again(file, tmp_path, undisturbed, table):
     out = tmp_path / "run"
@@ -347,6 +355,7 @@ def test_a_truncated_part_is_made_again(file, tmp_path, undisturbed, table):
 QUICK_LEASE = "from study import lease; lease.RENEW_SECONDS, lease.EXPIRE_SECONDS = 0.5, 4.0"
 
 
+@pytest.mark.faults
 def test_a_driver_that_was_suspended_leaves_the_run_to_the_one_that_took_over(file, tmp_path, undisturbed):
     out = tmp_path / "run"
     first = start(file, out, "--in-process", quicker=QUICK_LEASE)
@@ -396,6 +405,7 @@ def command(*arguments):
     return done.stdout
 
 
+@pytest.mark.faults
 def test_a_pack_that_always_ends_its_worker_is_lost_and_no_failure_of_the_method(tmp_path):
     (tmp_path / "deadly.py").write_text(DEADLY)
     path, out = tmp_path / "sweep.toml", tmp_path / "run"
