@@ -248,6 +248,10 @@ class _Line:
         self.ended = True
         self.times: list[tuple[float, float, float]] = []
 
+    def next_pack(self, *, wait: bool, meanwhile: Callable[[], None]) -> Mapping[str, Any] | None:
+        meanwhile()
+        return self.packs.popleft() if self.packs else None
+
     def send(self, kind: str, **content: object) -> None:
         if kind == "over":
             if content["fault"]:
