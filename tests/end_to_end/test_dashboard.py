@@ -125,11 +125,11 @@ def test_the_studies_are_listed_and_open_with_trials_and_plots(page_of, address)
     for name in STUDIES:
         expect(listed(page, name)).to_be_visible()
     listed(page, STUDIES[0]).click()
-    expect(page.get_by_text("Hyperparameter Importance")).to_be_visible()
+    expect(page.get_by_role("heading", name="Hyperparameter Importance")).to_be_visible()
     points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .point")
     expect(points).to_have_count(11)  # of 16 trials 5 failed, which have no value
     page.goto(f"{page.url.partition('/studies/')[0]}/studies/{number(page)}/trials")
-    expect(page.get_by_text("16 Trials")).to_be_visible()
+    expect(page.get_by_text("16 Trials").first).to_be_visible()
     expect(page.get_by_text("lr 0.0", exact=False).first).to_be_visible()
     shown = page.locator("body").inner_text()
     states = re.findall(r"^Trial \d+\n(?:Best Trial\n)?(\w+)$", shown, flags=re.MULTILINE)
