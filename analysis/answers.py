@@ -99,9 +99,9 @@ def setting(results: Results, tasks: Iterable[str]) -> str:
     sentences = [f"On {task}: {results.setting(task)}" for task in tasks]
     if results.adaptive:
         sentences.append(ADAPTIVE.format(sampler=results.adaptive).capitalize())
-    open_trials = len(results.plan) - len(results.trials)
-    if open_trials:
-        sentences.append(f"{open_trials} of {len(results.plan)} planned trials have no result yet: interim")
+    if results.open:
+        planned = results.open + len(results.trials)
+        sentences.append(f"{results.open} of {planned} planned trials have no result yet: interim")
     return " ".join(f"{sentence.rstrip('.')}." for sentence in [*sentences, results.notice] if sentence)
 
 

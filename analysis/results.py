@@ -87,6 +87,7 @@ class Results:
         late: Pairs that were declared confirmatory after results, which makes them exploratory.
         withdrawn: Pairs that were confirmatory and taken out after results.
         extensions: How the plan grew after results.
+        unasked: Trials that a search has still to ask for, by task and method; they are in no table.
         read_history: Reads some columns of the history, all for None; None where there is none. Use `history`.
         read_samples: Reads the generated samples of some trials, with the real ones of every task; None where there are
             none. Use `samples`.
@@ -105,6 +106,7 @@ class Results:
     late: tuple[tuple[str, str], ...] = ()
     withdrawn: tuple[tuple[str, str], ...] = ()
     extensions: tuple[Extension, ...] = ()
+    unasked: Mapping[tuple[str, str], int] = field(default_factory=dict)
     read_history: Callable[[tuple[str, ...] | None], pd.DataFrame] | None = None
     read_samples: Callable[[tuple[str, ...]], pd.DataFrame] | None = None
 
@@ -175,6 +177,11 @@ class Results:
         if self.read_samples is None:
             return pd.DataFrame(columns=[column.name for column in schema.SAMPLES])
         return self.read_samples(trial_ids)
+
+    @property
+    def open(self) -> int:
+        """Trials without a row: planned ones, and those that a search has still to ask for."""
+        return len(self.plan) - len(self.trials) + sum(self.unasked.values())
 
     def domains_of(self, method: str) -> Mapping[str, Domain | When]:
         """The prior of one method: its own where it declared one, else that of the sweep."""

@@ -19,6 +19,7 @@ from analysis.results import Reference, Results
 from search_spaces.domains import Domain, When
 from study.errors import UserError
 from study.samples import decoded
+from study.search import unasked
 from study.spec import Sweep, parse_sweep
 from study.statements import declared, extensions, known, registered
 from study.store import MANIFEST, SWEEP, RunDirectory
@@ -130,10 +131,11 @@ def load_results(directory: RunDirectory) -> Results:
         manifest = {}
     records = known(manifest, sweep.confirmatory)
     pairs = declared(records, sweep.confirmatory)
+    plan = _frame(directory, "plan")
     try:
         return Results(
             name=sweep.name,
-            plan=_frame(directory, "plan"),
+            plan=plan,
             trials=_frame(directory, "trials"),
             confirmatory=pairs.before,
             late=pairs.late,
@@ -145,6 +147,7 @@ def load_results(directory: RunDirectory) -> Results:
             priors=priors(sweep),
             references=_references(directory),
             claims=registered(records, sweep.stated),
+            unasked=unasked(sweep, plan.groupby(["task", "method"]).size().to_dict()),
             read_history=_history_reader(directory),
             read_samples=_samples_reader(directory),
         )

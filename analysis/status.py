@@ -22,9 +22,10 @@ def status(directory: RunDirectory) -> dict[str, Any]:
     """How a run stands.
 
     Returns:
-        JSON data: `name`, `driver` (who runs it now, or None), `planned`, `done`, `coverage` in [0, 1], and `methods`,
-        a row per task and method with COUNTS and the interim `success` with `success_low` and `success_high`; `region`,
-        of a sweep that puts a safe region to the test, what it says of it.
+        JSON data: `name`, `driver` (who runs it now, or None), `planned`, `done`, `coverage` in [0, 1], `unasked` (of
+        the planned trials, those that a search has still to ask for), and `methods`, a row per task and method with
+        COUNTS and the interim `success` with `success_low` and `success_high`; `region`, of a sweep that puts a safe
+        region to the test, what it says of it.
 
     Raises:
         UserError: If it is not a run directory.
@@ -38,15 +39,18 @@ def status(directory: RunDirectory) -> dict[str, Any]:
     for state in ("running", "lost", "pending"):
         found = open_trials[ends == state].groupby(["task", "method"]).size()
         rows[state] = [int(found.get(key, 0)) for key in zip(rows["task"], rows["method"], strict=True)]
+    later = [results.unasked.get(key, 0) for key in zip(rows["task"], rows["method"], strict=True)]
+    rows = rows.assign(planned=rows["planned"] + later, pending=rows["pending"] + later)
     kept = ["task", "method", *COUNTS, "success", "success_low", "success_high"]
     done = len(results.trials)
     confirmed = confirmation_of(results)
     return {
         "name": results.name,
         "driver": {key: driver[key] for key in ("host", "pid")} if driver else None,
-        "planned": len(results.plan),
+        "planned": done + results.open,
         "done": done,
-        "coverage": done / len(results.plan),
+        "coverage": done / (done + results.open),
+        "unasked": sum(results.unasked.values()),
         "methods": _json_rows(rows[kept]),
         "region": confirmed.words if confirmed else None,
     }
@@ -68,7 +72,8 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     driver = found["driver"]
     who = f"being run by process {driver['pid']} on {driver['host']}" if driver else "nobody is running it"
     done = f"{found['done']} of {found['planned']} trials done ({found['coverage']:.0%}); {who}"
-    return [done, *([found["region"]] if found["region"] else [])]
+    later = f"the search has still to ask for {found['unasked']} of them"
+    return [done, *([later] if found["unasked"] else []), *([found["region"]] if found["region"] else [])]
 
 
 def pack_states(directory: RunDirectory, *, driven: bool) -> Mapping[str, str]:

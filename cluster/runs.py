@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from study.doctor import Examined
 from study.errors import UserError
 from study.lease import holder
 from study.store import MANIFEST, RunDirectory
@@ -74,9 +75,9 @@ def follow(directory: RunDirectory, write: Callable[[str], None], *, wait: bool)
 
 
 def missing(directory: RunDirectory) -> int:
-    """How many planned trials have no row."""
+    """How many trials have no row, of the planned ones and of those that a search has still to ask for."""
     plan, rows = (directory.read_table(table, ["trial_id"])["trial_id"].to_pylist() for table in ("plan", "trials"))
-    return len(set(plan) - set(rows))
+    return len(set(plan) - set(rows)) + Examined(directory).unasked()
 
 
 def stop(directory: RunDirectory) -> str:

@@ -5,6 +5,7 @@ Whatever can be told from the files is told: other packages, such as torch, are 
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from study.errors import UserError
 from study.lease import holder, lease
 from study.parts import BEING_MERGED, MERGED, Listing
 from study.schema import SCHEMA_VERSION, TABLES, Status
+from study.search import unasked
+from study.spec import parse_sweep
 from study.store import ENTRIES, FOLDERS, LEASE, MANIFEST, RESULTS, SWEEP, RunDirectory
 
 IMPORTED = "imported"
@@ -56,6 +59,7 @@ class Diagnosis:
         planned: Planned trials.
         rows: Trials with a row.
         missing_packs: Packs that `run` would train.
+        unasked: Trials that a search has still to ask for, beside the planned ones.
         driver: Who is running it now, in words; None if nobody is.
     """
 
@@ -63,6 +67,7 @@ class Diagnosis:
     planned: int
     rows: int
     missing_packs: int
+    unasked: int
     driver: str | None
 
     @property
@@ -79,15 +84,18 @@ class Diagnosis:
             return "`manypaths run` would refuse: a newer manypaths wrote this"
         if not self.planned:
             return "`manypaths run` would plan the sweep and run all of it"
+        later = f"ask for {self.unasked} trials more"
         if not self.missing_packs:
-            return "`manypaths run` would find nothing to do"
+            return f"`manypaths run` would {later if self.unasked else 'find nothing to do'}"
         open_ = self.planned - self.rows
-        return f"`manypaths run` would train {self.missing_packs} packs; {open_} planned trials have no row"
+        more = f" and {later}" if self.unasked else ""
+        return f"`manypaths run` would train {self.missing_packs} packs{more}; {open_} planned trials have no row"
 
     def as_json(self) -> dict[str, Any]:
         """The diagnosis as JSON data."""
         findings = [{key: value for key, value in asdict(found).items() if key != "files"} for found in self.findings]
         counts = {"planned": self.planned, "rows": self.rows, "missing_packs": self.missing_packs}
+        counts |= {"unasked": self.unasked}
         return {"sound": self.sound, "findings": findings} | counts | {"driver": self.driver, "next": self.next}
 
 
@@ -136,6 +144,13 @@ class Examined:
         histories = set(self.listings["history"].packs()) - set(self.broken["history"])
         return len(self.plan.keys() - (self.done if self.imported else self.done & histories))
 
+    def unasked(self) -> int:
+        """Trials that a search has still to ask for; 0 where there is no sweep file that says so."""
+        with contextlib.suppress(UserError, ValueError):
+            sweep = parse_sweep(tomllib.loads((self.directory.read(SWEEP) or b"").decode()), source=SWEEP, stored=True)
+            return sum(unasked(sweep, Counter(_pairs(self.whole("plan", ["task", "method"])))).values())
+        return 0
+
     @cached_property
     def driver(self) -> str | None:
         """Who is running it now."""
@@ -182,11 +197,12 @@ def examine(directory: RunDirectory) -> Diagnosis:
     run = Examined(directory)
     newer = list(_newer(run))
     if newer:  # what a newer version means by its columns is not known here
-        return Diagnosis(tuple(newer), 0, 0, 0, run.driver)
+        return Diagnosis(tuple(newer), 0, 0, 0, 0, run.driver)
     findings = [found for check in CHECKS for found in check(run)]
     planned = {trial for trials in run.plan.values() for trial in trials}
     rows = planned & {trial for trial, _ in run.rows}
-    return Diagnosis(tuple(findings), len(planned), len(rows), run.missing_packs(), run.driver)
+    missing, later = run.missing_packs(), run.unasked()
+    return Diagnosis(tuple(findings), len(planned), len(rows), missing, later, run.driver)
 
 
 def repair(directory: RunDirectory, say: Callable[[str], None]) -> Diagnosis:

@@ -203,6 +203,27 @@ def _open(name: str, domain: Uniform | LogUniform | Choice) -> Uniform | LogUnif
     return type(domain)(low, high)
 
 
+def unasked(sweep: Sweep, planned: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """How many trials a sweep's search has still to ask for; nothing of a sweep that does not search.
+
+    Args:
+        sweep: The sweep.
+        planned: Planned trials by task and method.
+
+    Returns:
+        The trials by task and method, those with none left out.
+    """
+    if sweep.search is None:
+        return {}
+    whole = sweep.search.trials * sweep.design.seeds
+    left = {
+        (task, label): whole * len(list(_structures(sweep, label))) - planned.get((task, label), 0)
+        for task in sweep.tasks
+        for label in sweep.methods
+    }
+    return {key: count for key, count in left.items() if count > 0}
+
+
 def trials_of(sweep: Sweep, study: Study, asked: Sequence[Configuration], *, before: Sequence[Configuration]) -> Trials:
     """The trials of some configurations of a study, with every seed.
 

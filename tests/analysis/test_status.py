@@ -4,13 +4,16 @@ import socket
 
 import pytest
 
-from analysis.status import COUNTS, pack_states, status
+from analysis import load
+from analysis.status import COUNTS, lines_of, pack_states, status
 from study.executor import InProcess
 from study.lease import lease
 from study.plan import expand
+from study.progress import live
+from study.search import slots
 from study.spec import parse_sweep
 from study.store import RunDirectory
-from study.sweep_run import prepare
+from study.sweep_run import prepare, run_sweep
 
 
 @pytest.fixture
@@ -61,6 +64,31 @@ def test_a_partial_run_says_what_is_done(planned):
     row = found["methods"][0]
     assert 0 <= row["success_low"] <= row["success"] <= row["success_high"] <= 1
     json.dumps(found, allow_nan=False)
+
+
+def test_what_a_search_has_still_to_ask_for_is_planned_and_pending(tmp_path):
+    raw = {
+        "name": "searching",
+        "tasks": ["manifold-d2"],
+        "methods": ["ns", "ns+gp1"],
+        "budget": {"steps": 6, "evaluations": 2},
+        "space": {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}}},
+        "search": {"trials": 5, "batch": 2},
+        "execution": {"pack": 2, "device": "cpu"},
+    }
+    sweep, directory = parse_sweep(raw, source="a.toml"), RunDirectory(tmp_path / "run")
+
+    class OneBatch:
+        def run(self, directory, packs, *, after=None):
+            for pack in packs:
+                InProcess().run(directory, [pack])
+
+    run_sweep(directory, sweep, slots(sweep, "cpu"), OneBatch(), watch=live, say=print)
+    found = status(directory)
+    assert (found["planned"], found["done"], found["unasked"], found["coverage"]) == (10, 4, 6, 0.4)
+    assert counts(found, "ns") == {"planned": 5, "completed": 2, "pending": 3}
+    assert any("ask for 6 " in line for line in lines_of(found))
+    assert "6 of 10 planned trials have no result yet: interim" in load(directory.root).profile("ns").setting
 
 
 def test_a_failed_pack_is_lost_until_it_is_run(planned):

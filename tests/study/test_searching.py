@@ -6,12 +6,14 @@ import shutil
 import optuna
 import pytest
 
+from cluster.runs import missing
+from study.doctor import examine
 from study.errors import UserError
 from study.executor import InProcess
 from study.progress import live
 from study.records import planned_pack
 from study.replay import replay
-from study.search import asked_next, slots
+from study.search import asked_next, slots, unasked
 from study.searching import UNASKED, median_of_seeds
 from study.spec import parse_sweep
 from study.store import RunDirectory, build_table
@@ -194,6 +196,30 @@ def test_of_seeds_the_worse_middle_is_told_and_a_failing_middle_is_a_failure(out
 
 
 # Stopped and taken up again
+
+
+def test_a_search_that_stopped_between_batches_is_not_done(tmp_path):
+    root = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        go(root, sweep(), Quick(stop=4))  # of each of the 4 studies the first batch of 3 is over, the second asked for
+    found = examine(RunDirectory(root))
+    assert (found.planned, found.rows, found.unasked) == (4 * 6, 4 * 3, 4 * 7 - 4 * 6)
+    assert "ask for 4 trials more" in found.next
+    assert missing(RunDirectory(root)) == 4 * 7 - 4 * 3
+    go(root, sweep(), Quick())
+    found = examine(RunDirectory(root))
+    assert (found.planned, found.rows, found.unasked) == (28, 28, 0)
+    assert found.next == "`manypaths run` would find nothing to do"
+    assert missing(RunDirectory(root)) == 0
+
+
+def test_what_is_unasked_is_counted_for_each_structure(tmp_path):
+    spec = sweep(**CROSSED)
+    assert unasked(spec, {("dirac", "ns"): 14, ("manifold-d2", "ns"): 3}) == {
+        ("manifold-d2", "ns"): 2 * 7 - 3,
+        ("manifold-d2", "ns+gp1"): 2 * 7,
+        ("dirac", "ns+gp1"): 2 * 7,
+    }
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
