@@ -205,8 +205,12 @@ def _check(quiet: Path, wild: Path) -> None:
 
 
 def _kill(pid: int) -> bool:
+    """Kill a process; False where there is none that lives, for one that is dead already would count twice."""
     try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state in "ZX":
+            return False
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except OSError:
         return False
     return True
