@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from analysis.imported.optuna_study import HIDDEN, PASSWORD, SQLITE
 from analysis.imported.source import trials as in_words
 from analysis.optuna_drafts import ADAPTIVE, Draft, drafts
 from analysis.results import Results
+from search_spaces.adaptive import quiet
 from study.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def export_studies(results: Results, address: str, *, overwrite: bool = False) -
         UserError: If no trial has ended, the storage cannot be written, or it has other studies of these names.
     """
     found = drafts(results)
-    with _quiet(), _open(address) as storage, _told(address):
+    with quiet(), _open(address) as storage, _told(address):
         there = [_existing(storage, draft) for draft in found]
         same = [study is not None and _same(study, draft) for study, draft in zip(there, found, strict=True)]
         differing = [d.name for d, s, equal in zip(found, there, same, strict=True) if s is not None and not equal]
@@ -80,21 +80,6 @@ def export_studies(results: Results, address: str, *, overwrite: bool = False) -
         Exported(draft.name, Counter(trial.state.name for trial in draft.trials), draft.missing, not equal)
         for draft, equal in zip(found, same, strict=True)
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna without its log and without warnings of what it calls experimental."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 @contextmanager

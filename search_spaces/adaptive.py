@@ -175,7 +175,7 @@ def ask(
     Raises:
         DomainError: If the past is not what this sampler would have asked for, where it needs that: cmaes.
     """
-    with _quiet():
+    with quiet():
         if sampler == "cmaes":
             return _replayed(space, past, count=count, seeds=seeds, anchor=anchor, options=options or {})
         study = _study(_made(sampler, seeds[-1], options or {}))
@@ -272,8 +272,8 @@ def _distributions(space: Mapping[str, Searched]) -> dict[str, BaseDistribution]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna says nothing of studies that come and go, nor of which of its parts are young."""
+def quiet() -> Iterator[None]:
+    """Optuna says nothing of studies that come and go, nor of which of its parts are young, while the block runs."""
     import optuna
 
     before = optuna.logging.get_verbosity()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ import pandas as pd
 from analysis.imported.declared import Declaration
 from analysis.imported.source import LOST, PENDING, Source, cells_of, ends_of
 from analysis.imported.source import trials as in_words
+from search_spaces.adaptive import quiet
 from search_spaces.domains import Choice, Domain, Fixed, LogUniform, Uniform
 from study.errors import UserError, unknown
 from study.schema import Status
@@ -67,24 +66,10 @@ def read_studies(origin: str, names: Sequence[str], declaration: Declaration) ->
         UserError: If there is no such storage or study, a study has several objectives, or they disagree about what
             is better.
     """
-    with _quiet():
+    with quiet():
         storage = _storage(origin)
         studies = [_open(storage, name) for name in _names(storage, origin, names)]
         return _source(origin, studies, _marks(storage, studies), declaration)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def _storage(origin: str) -> BaseStorage:
