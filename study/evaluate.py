@@ -20,6 +20,9 @@ from study.tasks.base import Snapshot
 AT_ONCE = 2**19
 """Coordinates of generated samples of one trial that are made at once; beyond it, a generator runs several times."""
 
+LAYER, FEWEST = {"cpu": 2**20, "cuda": 2**27}, 128
+"""Numbers of one layer that are made at once of all trials, on a CPU few enough for its cache; samples at least."""
+
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
@@ -78,7 +81,7 @@ def _samples(
         return game.generator.apply(parameters, generator_input(game, trial["latent"], trial.get("label")))
 
     made = []
-    for piece in _pieces(latent.shape[1], game.task.data_width):
+    for piece in _pieces(latent.shape[1], game.task.data_width, _widest(game) * len(latent), LAYER[latent.device.type]):
         trial = fixed | {"theta": theta, "latent": latent[:, piece]}
         trial |= {} if label is None else {"label": label[:, piece]}
         trial |= {} if statistics is None else {"statistics": statistics}
@@ -86,13 +89,22 @@ def _samples(
     return torch.cat(made, 1) if len(made) > 1 else made[0]
 
 
-def _pieces(count: int, width: int) -> Iterator[slice]:
-    """Cut samples into parts of bounded size; nothing is cut where all of them are small."""
-    if count * width <= AT_ONCE:
-        yield slice(0, count)
-        return
-    size = max(1, AT_ONCE // (4 * width))
-    yield from (slice(first, first + size) for first in range(0, count, size))
+def _widest(game: Game) -> int:
+    """Numbers in the widest layer of a sample, as far as matrices tell."""
+    return max((shape[-1] for shape in game.generator.shapes.values() if len(shape) == 2), default=1)
+
+
+def _pieces(count: int, width: int, layer: int, most: int) -> Iterator[slice]:
+    """Cut samples, each of so many coordinates, into parts of bounded size.
+
+    Args:
+        count: Samples of a trial.
+        width: Coordinates of one.
+        layer: Numbers in a layer of one sample of every trial.
+        most: Numbers of a layer at once.
+    """
+    size = max(FEWEST, most // layer) if count * width <= AT_ONCE else max(1, AT_ONCE // (4 * width))
+    yield from (slice(first, first + size) for first in range(0, max(count, 1), size))
 
 
 def _snapshot(game: Game, tensors: Tensors, parameters: Parameters, samples: Tensor, label: Tensor | None) -> Snapshot:

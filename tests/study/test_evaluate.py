@@ -41,13 +41,22 @@ def test_a_task_without_a_selection_metric_selects_by_its_primary():
     assert torch.equal(values["selection"], values["m"])
 
 
-def test_pieces_are_the_samples_that_one_pass_makes(monkeypatch):
-    game, seen = watched("ring8", "ns", evaluation_samples=100)
+@pytest.mark.parametrize(
+    ("name", "value", "sizes"), [("AT_ONCE", 60, [7] * 42 + [6]), ("LAYER", {"cpu": 1}, [128, 128, 44])]
+)
+def test_pieces_are_the_samples_that_one_pass_makes(monkeypatch, name, value, sizes):
+    game, seen = watched("ring8", "ns", evaluation_samples=300)
     tensors = {"theta": parameters(game.generator).double(), "phi": torch.zeros(2, 1)}
     evaluate(game, tensors, KEYS, index=3)
-    monkeypatch.setattr(module, "AT_ONCE", 60)
+    monkeypatch.setattr(module, name, value)
+    passes = []
+    apply = module.generator_input
+    monkeypatch.setattr(
+        module, "generator_input", lambda game, z, label: passes.append(len(z)) or apply(game, z, label)
+    )
     evaluate(game, tensors, KEYS, index=3)
-    assert seen[0].samples.shape == (2, 100, 2)
+    assert passes == sizes
+    assert seen[0].samples.shape == (2, 300, 2)
     # another block size of a matrix product rounds differently: float64, 64 terms of order 1
     assert torch.allclose(seen[0].samples, seen[1].samples, rtol=0, atol=64 * 2**-52)
 
