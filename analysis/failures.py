@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.results import Results
 from analysis.runs import load_results
+from analysis.status import last_attempts
 from study.executor import TRIES
 from study.lease import holder
 from study.schema import Status
@@ -96,12 +97,8 @@ def cause_of(reason: object) -> str:
 
 def _lost(directory: RunDirectory, results: Results) -> pd.DataFrame:
     """Trials of packs without rows whose last attempt failed, or ended without a word while nobody is at work."""
-    last: dict[str, Mapping[str, Any]] = {}
-    for note in directory.read_all_json("attempts").values():
-        if _told(note) >= _told(last.get(note.get("pack", ""), {})):
-            last[note.get("pack", "")] = note
     driven = holder(directory) is not None
-    reasons = {pack: _reason(note, driven=driven) for pack, note in last.items()}
+    reasons = {pack: _reason(note, driven=driven) for pack, note in last_attempts(directory).items()}
     plan = results.plan
     open_ = plan[~plan["trial_id"].isin(results.trials["trial_id"])]
     reason = open_["pack"].map(lambda pack: reasons.get(pack))
@@ -109,11 +106,6 @@ def _lost(directory: RunDirectory, results: Results) -> pd.DataFrame:
     return found[["trial_id", "task", "method"]].assign(
         status=LOST, reason=reason[reason.notna()].astype(object), diverged_step=float("nan")
     )
-
-
-def _told(note: Mapping[str, Any]) -> float:
-    """When an attempt's note was written."""
-    return float(note.get("ended") or note.get("started") or 0.0)
 
 
 def _reason(note: Mapping[str, Any], *, driven: bool) -> str | None:

@@ -78,14 +78,30 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
 
 def pack_states(directory: RunDirectory, *, driven: bool) -> Mapping[str, str]:
     """Unfinished packs that are running now (a driver is at work and they have begun), or lost: tried and failed."""
-    states: dict[str, str] = {}
-    for note in directory.read_all_json("attempts").values():
+    states = {
+        pack: "lost"
+        for pack, note in last_attempts(directory).items()
         # while a driver is at work, what it lost is tried again
-        if note["outcome"] == "failed" or (note["outcome"] in TRIES and not driven):
-            states[note["pack"]] = "lost"
+        if note.get("outcome") == "failed" or (note.get("outcome") in TRIES and not driven)
+    }
     if driven:
         states |= {file.removesuffix(".json"): "running" for file in directory.names("progress", ".json")}
     return states
+
+
+def last_attempts(directory: RunDirectory) -> dict[str, Mapping[str, Any]]:
+    """The note of the last attempt at each pack: what came of it before does not matter any more."""
+    last: dict[str, Mapping[str, Any]] = {}
+    for note in directory.read_all_json("attempts").values():
+        pack = str(note.get("pack", ""))
+        if _told(note) >= _told(last.get(pack, {})):
+            last[pack] = note
+    return last
+
+
+def _told(note: Mapping[str, Any]) -> float:
+    """When an attempt's note was written."""
+    return float(note.get("ended") or note.get("started") or 0.0)
 
 
 def _json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -99,6 +99,16 @@ def test_a_failed_pack_is_lost_until_it_is_run(planned):
     assert counts(status(directory), "ns+gp1") == {"planned": 2, "completed": 2}
 
 
+def test_what_came_of_a_pack_last_counts(planned):
+    directory, packs = planned
+    for name, ended, outcome in (("a", 1.0, "failed"), ("b", 2.0, "interrupted")):
+        directory.write_json(f"attempts/{name}.json", {"pack": packs["ns"], "outcome": outcome, "ended": ended})
+    assert pack_states(directory, driven=False) == {}
+    directory.write_json("attempts/0.json", {"pack": packs["ns"], "outcome": "killed", "ended": 3.0})
+    assert pack_states(directory, driven=False) == {packs["ns"]: "lost"}
+    assert pack_states(directory, driven=True) == {}
+
+
 def test_packs_are_running_only_while_somebody_runs_them(planned):
     directory, packs = planned
     directory.write_json(f"progress/{packs['ns']}.json", {"pack": packs["ns"]})
