@@ -31,6 +31,7 @@ from analysis.summary import summary
 from study.errors import UserError
 from study.lease import holder
 from study.progress import Tally, words
+from study.search import UNASKED
 from study.store import RunDirectory
 
 ADDRESS = "127.0.0.1"
@@ -162,6 +163,7 @@ class Watched:
     def _read(self, parts: Parts) -> None:
         results = load_results(self._directory)
         self._tally.packs = {str(pack): int(size) for pack, size in results.plan["pack"].value_counts().items()}
+        self._tally.packs |= {UNASKED: sum(results.unasked.values())}
         self._tally.update()
         self._words = self._said()
         self._content = results, summary(results), sentences(results)
@@ -193,8 +195,7 @@ class Watched:
 
 def sentences(results: Results) -> Findings:
     """What the report says of a run; of a large one that goes on only what is cheap."""
-    goes_on = len(results.trials) < len(results.plan)
-    return find(results, compare_all(results), brief=goes_on and len(results.plan) > AFFORDABLE)
+    return find(results, compare_all(results), brief=results.open > 0 and len(results.plan) > AFFORDABLE)
 
 
 @contextmanager

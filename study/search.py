@@ -26,6 +26,9 @@ from study.trials import Trials
 from study.user_files import without_folders
 
 Configuration = Mapping[str, Value]
+UNASKED = "not asked for yet"
+"""Stands for the pack of trials that a search will ask for."""
+
 MARGIN = 1e-6
 """Part of an interval that is left out at an end which itself may not be taken: samplers like to try ends."""
 

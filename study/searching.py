@@ -17,14 +17,11 @@ from search_spaces.adaptive import Tried
 from study.errors import UserError
 from study.records import Row, metric_columns, trial_from_row
 from study.schema import Status
-from study.search import Configuration, Study, asked_next, batch_size, key_of, searched, studies_of, trials_of
+from study.search import UNASKED, Configuration, Study, asked_next, batch_size, key_of, searched, studies_of, trials_of
 from study.spec import Sweep, to_toml
 from study.store import SWEEP, Part, RunDirectory
 from study.sweep_run import Prepared, flat, packs_of, resolve_device, write_plan
 from study.trials import Trials
-
-UNASKED = "not asked for yet"
-"""Stands for the pack of trials that a search will ask for."""
 
 MAY_CHANGE = ("notice", "ranges", "execution", "tasks", "methods", "search.trials")
 """Settings that may be others when a search goes on: none of them changes what was asked for."""

@@ -5,7 +5,11 @@ import socket
 import pytest
 
 from analysis import load
+from analysis.page import page
+from analysis.runs import load_results
 from analysis.status import COUNTS, lines_of, pack_states, status
+from analysis.summary import summary
+from analysis.watch import sentences
 from study.executor import InProcess
 from study.lease import lease
 from study.plan import expand
@@ -88,6 +92,9 @@ def test_what_a_search_has_still_to_ask_for_is_planned_and_pending(tmp_path):
     assert (found["planned"], found["done"], found["unasked"], found["coverage"]) == (10, 4, 6, 0.4)
     assert counts(found, "ns") == {"planned": 5, "completed": 2, "pending": 3}
     assert any("ask for 6 " in line for line in lines_of(found))
+    text = page(load_results(directory), summary(load_results(directory)), sentences(load_results(directory)), ())
+    assert "interim: 4 of 10 trials" in text
+    assert "<b>6</b> not asked for yet" in text
     assert "6 of 10 planned trials have no result yet: interim" in load(directory.root).profile("ns").setting
 
 
