@@ -16,6 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from study.store import RunDirectory
 
 POLL_SECONDS, PLAIN_SECONDS = 0.5, 15.0
+FAR_SECONDS = 10.0
+"""Between two looks at storage that is not a local disk, where each is some requests for every running pack."""
+
+SPARING = 9
+"""Looking takes a tenth of the time at most."""
 
 
 @dataclass
@@ -107,15 +112,19 @@ def live(directory: RunDirectory, packs: Mapping[str, int], *, quiet: bool = Fal
 def _watch(tally: Tally, progress: Progress, task: TaskID, stop: threading.Event) -> None:
     begun, base = time.monotonic(), tally.done + tally.under_way()
     printed = begun
-    while not stop.wait(POLL_SECONDS):
+    pause = least = POLL_SECONDS if tally.directory.local else FAR_SECONDS
+    while not stop.wait(pause):
+        looked = time.monotonic()
         try:
             tally.update()
             work = tally.done + tally.under_way()
+            elapsed = time.monotonic() - begun
+            rate = (work - base) / elapsed
+            line = words(tally, (tally.planned - work) / rate if rate > 0 else None, rate)
         except OSError:
             continue
-        elapsed = time.monotonic() - begun
-        rate = (work - base) / elapsed
-        line = words(tally, (tally.planned - work) / rate if rate > 0 else None, rate)
+        finally:
+            pause = max(least, SPARING * (time.monotonic() - looked))
         progress.update(task, completed=work, words=line)
         if progress.disable and time.monotonic() - printed > PLAIN_SECONDS:
             printed = time.monotonic()

@@ -1,5 +1,7 @@
 import pytest
+from rich.progress import Progress
 
+from study import progress as module
 from study.progress import Tally, duration, live, words
 from study.store import RunDirectory, build_table
 
@@ -74,6 +76,31 @@ def test_the_line_says_what_went_wrong_and_how_long_it_takes(directory):
 )
 def test_a_duration_has_two_units_at_most(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("local", "least"), [(True, 0.5), (False, 10.0)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_looking_takes_a_tenth_of_the_time_at_most(directory, monkeypatch, local, least, fails):
+    tally, pauses, took = Tally(directory, {"a": 1}), [], 2.0
+    now = iter(range(10**6))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now) * took)  # every question takes so long
+    monkeypatch.setattr(directory, "local", local)
+
+    def update():
+        if fails:
+            raise OSError("storage that is away")
+
+    monkeypatch.setattr(tally, "update", update)
+
+    class Stop:
+        def wait(self, seconds):
+            pauses.append(seconds)
+            return len(pauses) == 3
+
+    with Progress(disable=True) as progress:
+        module._watch(tally, progress, progress.add_task("trials"), Stop())
+    assert pauses[0] == least
+    assert min(pauses[1:]) >= 9 * took
 
 
 def test_the_live_line_goes_to_standard_error(directory, capsys):
