@@ -31,4 +31,5 @@ def executor_of(sweep: Sweep, address: str | None, *, in_process: bool) -> Execu
     workers = None if sweep.execution.workers == "auto" else sweep.execution.workers
     data = os.environ.get(DATA_ROOT) if sweep.execution.data else None
     gpu = None if sweep.execution.gpu == "auto" else sweep.execution.gpu
-    return RayTune(device=device, workers=workers, address=address, data=data, gpu=gpu)
+    asked = sweep.execution.device != "auto"
+    return RayTune(device=device, workers=workers, address=address, data=data, gpu=gpu, asked=asked)

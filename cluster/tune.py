@@ -82,6 +82,7 @@ class RayTune:
         address: str | None = None,
         data: str | None = None,
         gpu: float | None = None,
+        asked: bool = True,
     ) -> None:
         """Choose where to run.
 
@@ -92,9 +93,11 @@ class RayTune:
                 is not set, starts a Ray on this machine's loopback and ends it afterwards.
             data: The folder with the user's data sets, on every machine; None for each machine's own setting.
             gpu: The part of a GPU that each pack gets; None decides by the memory that packs take.
+            asked: False if nobody asked for the device, which is then what this machine has.
         """
         self.device, self.workers, self.address, self.data, self.gpu = device, workers, address, data, gpu
         self.at: str | None = None
+        self._unsure = not asked and device == "cpu"
         self._taken = 0.0
         self._roomy = time.monotonic()
         self._had_room = False
@@ -147,9 +150,16 @@ class RayTune:
             grows: Whether more may come.
 
         Raises:
-            UserError: If packs cannot run there: at once if they never could, otherwise after a while.
+            UserError: If packs cannot run there: at once if they never could, otherwise after a while. At the first
+                look also if it has GPUs and nobody said whether to use them.
         """
-        now = time.monotonic()
+        now, gpus = time.monotonic(), sum(node[1] for node in nodes)
+        if self._unsure and gpus and self.at:
+            raise UserError(
+                f"execution.device = 'auto' is what this machine has, the CPU, but the Ray cluster's nodes have {gpus:g} "
+                "GPUs: say 'cuda' or 'cpu', and take another --out, since packs are made to the device's measure"
+            )
+        self._unsure = False
         fault = refusal(self.ask(), self.device, nodes, grows=grows)
         if not fault:
             self._roomy, self._had_room = now, True

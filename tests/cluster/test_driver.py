@@ -228,6 +228,21 @@ for _ in range(100):
         run(directory, ["a"])
 
 
+def test_gpus_that_nobody_decided_about_are_asked_about_once(driver, directory, door):
+    driver("ready([(8.0, 4.0)])\nhear()")
+    words = (
+        r"^execution.device = 'auto' is what this machine has, the CPU, but the Ray cluster's nodes have 4 GPUs: say"
+    )
+    with pytest.raises(UserError, match=words):
+        run(directory, ["a"], asked=False, address=door[0])
+    driver("ready([(8.0, 4.0)])\nover(hear()['pack'])\nhear()")
+    assert run(directory, ["a"], address=door[0]) == ["a"]  # it said "cpu"
+    assert run(directory, ["b"], asked=False) == ["b"]  # a Ray of its own: torch decides whether it can use its GPUs
+    late = "ready([(8.0, 0.0)])\npack = hear()['pack']\nsay('beat', nodes=[(8.0, 4.0)])\nover(pack)\nhear()"
+    driver(late)
+    assert run(directory, ["c"], asked=False, address=door[0]) == ["c"]
+
+
 def test_packs_share_a_gpu_once_one_was_measured(driver, directory):
     driver("""
 ready([(8.0, 1.0)])
