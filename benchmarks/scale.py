@@ -207,7 +207,7 @@ def _finish(folder: str) -> dict[str, float]:
     from study.schema import IDENTITY
     from study.store import build_table
 
-    rows = prepared.directory.read_rows("plan", "0000", range(SLOTS)).to_pylist()
+    rows = prepared.directory.read_spans("plan", "0000", [(0, SLOTS)]).to_pylist()
     kept = [{column.name: row[column.name] for column in IDENTITY} | {"status": "completed"} for row in rows]
     for table, content in (("trials", kept), ("history", [{"trial_id": row["trial_id"]} for row in kept])):
         name, *others = prepared.missing

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from study.errors import UserError
 from study.lease import lease
+from study.parquet import BrokenFileError
 from study.parts import BEING_MERGED, MERGED, WARNING, Packs
 from study.store import COMPACTED, RESULTS, Part, RunDirectory, joined
 from study.trial import digest
 
 ROWS = {"trials": 2**17, "history": 2**20, "samples": 2**13}
-"""A merged file is closed when it has so many rows: what is in memory at a time, and what a reader reads at a time."""
+BYTES = 2**27
+"""Rows or bytes that close a merged file: what whoever reads or makes one holds in memory."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,34 @@ def compact(directory: RunDirectory) -> list[Compaction]:
 
 def _compact_table(directory: RunDirectory, table: str) -> Compaction:
     before = directory.listing(table)
-    finish(directory, table)
+    resume(directory, table)
     for some in _groups(directory, table):
         if len(some) > 1:
             _merge(directory, table, some)
     after = directory.listing(table)
     counts = [len(found.small) + len(found.merged) + len(found.broken) for found in (before, after)]
     return Compaction(table, counts[0], counts[1], len(before.needless()))
+
+
+def resume(directory: RunDirectory, table: str) -> list[str]:
+    """Finish what an interrupted compaction began; what was removed.
+
+    Raises:
+        UserError: If a merged file is broken and some packs are nowhere else.
+    """
+    listing = directory.listing(table)
+    for name in listing.merged if listing.marked else ():  # the last may never have been read back
+        try:
+            directory.check_file(table, name)
+        except BrokenFileError as error:
+            others = {pack for other, packs in listing.merged.items() if other != name for pack, _ in packs}
+            if {pack for pack, _ in listing.merged[name]} - {*listing.small, *others}:
+                raise UserError(
+                    f"{error}, and it alone has some packs: put a copy of it back, or let "
+                    f"`manypaths doctor {directory} --repair` remove it: `manypaths run` then trains its packs again"
+                ) from None
+            directory.remove(f"{table}/{name}.parquet")
+    return finish(directory, table)
 
 
 def finish(directory: RunDirectory, table: str) -> list[str]:
@@ -74,22 +97,26 @@ def finish(directory: RunDirectory, table: str) -> list[str]:
 
 def _groups(directory: RunDirectory, table: str) -> Iterator[list[Part]]:
     """The rows that go into each merged file, in order of packs: those of finished packs, in files worth merging."""
-    finished = set(directory.parts("trials"))
-    full = {part for packs in directory.listing(table).merged.values() if _is_full(table, packs) for part, _ in packs}
+    # what is not planned is somebody else's, or a copy, and stays what it is
+    finished = set(directory.parts("trials")) & set(directory.read_table("plan", ["pack"])["pack"].unique().to_pylist())
+    sizes = {entry.name.removesuffix(".parquet"): entry.bytes or 0 for entry in directory.entries(table)}
+    merged = directory.listing(table).merged
+    full = {part for name, packs in merged.items() if _is_full(table, packs, sizes.get(name, 0)) for part, _ in packs}
     wanted = {part for part in directory.parts(table) if part in finished} - full
     group: list[Part] = []
-    rows = 0
+    rows = size = 0
     for part in directory.readable_parts(table, parts=wanted):
         group.append(part)
-        rows += len(part.table)
-        if rows >= ROWS[table]:
+        rows, size = rows + len(part.table), size + part.table.nbytes
+        if rows >= ROWS[table] or size >= BYTES:
             yield group
-            group, rows = [], 0
+            group, rows, size = [], 0, 0
     yield group
 
 
-def _is_full(table: str, packs: Packs) -> bool:
-    return 2 * sum(rows for _, rows in packs) > ROWS[table]
+def _is_full(table: str, packs: Packs, size: int) -> bool:
+    """Whether a merged file, of so many bytes on disk, is large enough to stay as it is."""
+    return 2 * sum(rows for _, rows in packs) > ROWS[table] or 4 * size > BYTES
 
 
 def _merge(directory: RunDirectory, table: str, parts: Sequence[Part]) -> None:
@@ -107,7 +134,7 @@ def _merge(directory: RunDirectory, table: str, parts: Sequence[Part]) -> None:
     rows = joined([part.table for part in parts])
     _note(directory, table, name)
     directory.publish(f"{table}/{BEING_MERGED}.parquet", WARNING)
-    directory.write_file(table, name, rows, packs)
+    directory.write_merged(table, name, rows, packs)
     if not directory.read_file(table, name).equals(rows):
         directory.remove(f"{table}/{name}.parquet")
         finish(directory, table)

@@ -60,11 +60,13 @@ class Folder:
         """
         try:
             if "://" in str(root):
-                self._fs, self._path = fs.FileSystem.from_uri(_in_one_request(str(root)))
+                self._fs, self._path = fs.FileSystem.from_uri(_with_options(str(root)))
             else:
                 self._fs, self._path = fs.LocalFileSystem(), str(Path(root).absolute())
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(f"cannot open the run directory {root}: {error}") from None
+        if not self._path.strip("/"):
+            raise UserError(f"cannot open the run directory {root}: it names no folder")
         self.local = isinstance(self._fs, fs.LocalFileSystem)
         if self.local and Path(self._path).is_file():
             raise UserError(f"{self._path} is a file: a run directory has to be a folder, or not to exist yet")
@@ -186,20 +188,20 @@ class Folder:
         return sorted(name for name in found if not name.startswith(".") and name.endswith(suffix))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """A JSON file's content; None if it is missing or not (yet) JSON."""
+        """The object in a JSON file; None if the file is missing, or not (yet) JSON, or holds something else."""
         data = self.read(name)
         try:
-            content: dict[str, Any] | None = json.loads(data) if data else None
+            content = json.loads(data) if data else None
         except ValueError:
             return None
-        return content
+        return content if isinstance(content, dict) else None
 
     def read_all_json(self, folder: str, *, without: Container[str] = ()) -> dict[str, dict[str, Any]]:
         """Every JSON file of a folder that can be read, by name, some left out; many requests at a time."""
         names = [name for name in self.names(folder, ".json") if name not in without]
         with ThreadPoolExecutor(1 if self.local else REQUESTS) as pool:
             found = pool.map(self.read_json, [f"{folder}/{name}" for name in names])
-            return {name: content for name, content in zip(names, found, strict=True) if isinstance(content, dict)}
+            return {name: content for name, content in zip(names, found, strict=True) if content is not None}
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Publish a JSON file."""
@@ -217,9 +219,16 @@ def _name(entry: Entry) -> str:
     return entry.name
 
 
-def _in_one_request(uri: str) -> str:
-    """An S3 URI that asks Arrow to write a small object in one request, not three."""
+OPTIONS = {
+    "s3": ("allow_delayed_open", "true"),  # a small object is written in one request, not three
+    "gs": ("retry_limit_seconds", "30"),  # otherwise nobody hears for a quarter of an hour that there is no network
+}
+"""What a URI asks Arrow for if it does not say otherwise itself."""
+
+
+def _with_options(uri: str) -> str:
     parts = urlsplit(uri)
-    if parts.scheme != "s3" or "allow_delayed_open" in parse_qs(parts.query):
+    name, value = OPTIONS.get({"gcs": "gs"}.get(parts.scheme, parts.scheme), ("", ""))
+    if not name or name in parse_qs(parts.query):
         return uri
-    return f"{uri}{'&' if parts.query else '?'}allow_delayed_open=true"
+    return f"{uri}{'&' if parts.query else '?'}{name}={value}"

@@ -20,6 +20,9 @@ WARNING = (
     b"Some packs are in this folder twice until `manypaths compact` of the run has ended; it goes on where it was.\n"
 )
 
+Spans = Sequence[tuple[int, int]]
+"""First rows and numbers of rows."""
+
 Packs = tuple[tuple[str, int], ...]
 """The packs of a merged file and their numbers of rows, in the order of its rows."""
 

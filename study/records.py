@@ -119,7 +119,7 @@ def planned_pack(directory: RunDirectory, name: str) -> tuple[list[Row], tuple[s
     for part, (names, firsts, ends, _) in places.items():
         at = int(np.searchsorted(names, name.encode()))
         if at < len(names) and names[at] == name.encode():
-            rows = directory.read_rows("plan", part, range(int(firsts[at]), int(ends[at]))).to_pylist()
+            rows = directory.read_spans("plan", part, [(int(firsts[at]), int(ends[at] - firsts[at]))]).to_pylist()
             mine = [row for row in rows if row["pack"] == name]
             return sorted(mine, key=lambda row: int(row["slot"])), metrics
     raise KeyError(name)

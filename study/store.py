@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from study.errors import UserError
-from study.filesystem import REQUESTS, Folder
+from study.filesystem import REQUESTS
+from study.parquet import KEY, BrokenFileError, ForeignFileError, ParquetFolder
 from study.parts import BEING_MERGED, MERGED, Listing, Packs, Piece, packs_of
 from study.schema import SCHEMA_VERSION, TABLES
 
@@ -36,21 +34,6 @@ ENTRIES = {SWEEP, MANIFEST, LEASE, COMPACTED, *FOLDERS, *REPORT}
 
 RESULTS = ("history", "samples", "trials")
 """Tables with a part of each pack, which can be merged; the last is the commit."""
-
-PART_FORMAT: dict[str, dict[str, Any]] = {
-    # many parts of few rows and many columns: what a column costs beside its numbers is what reading them costs
-    "trials": {"compression": "none", "use_dictionary": False, "write_statistics": False, "store_schema": False},
-    "plan": {"compression": "zstd"},
-    "history": {"compression": "zstd", "write_statistics": False},
-    "samples": {"compression": "zstd", "use_dictionary": False, "write_statistics": False},
-}
-"""How each table's parts are encoded."""
-
-ROWS = {"plan": 2**14}
-"""Rows of a group that is read at once, where it is not all of a small file: a worker reads its own pack's."""
-
-MERGED_FORMAT: dict[str, Any] = {"compression": "zstd"}
-"""How files of many packs are encoded."""
 
 AT_ONCE = 256
 """Files whose rows are in memory together where one after the other is looked at."""
@@ -86,13 +69,14 @@ class Part:
     packs: tuple[str, ...] = ()
 
 
-class RunDirectory(Folder):
+class RunDirectory(ParquetFolder):
     """A run directory by path or URI; every file name of a run comes from here."""
 
     def __init__(self, root: str | Path) -> None:
         """Open a run directory, which need not exist yet; see `Folder`."""
         super().__init__(root)
         self._held: dict[str, Packs] = {}
+        self._bad: dict[str, BrokenFileError] = {}
 
     # Files
 
@@ -107,87 +91,52 @@ class RunDirectory(Folder):
                     merged[name] = self._packs_in(table, name)
             except FileNotFoundError:
                 continue
-            except OSError:
+            except BrokenFileError as error:
+                self._bad[f"{table}/{name}"] = error
                 broken.append(name)
         small = tuple(name for name in names if not name.startswith((MERGED, BEING_MERGED)))
         return Listing(small, merged, tuple(broken), BEING_MERGED in names)
 
     def noted(self, table: str) -> list[str]:
         """Merged files that there are, or were to be, of a table; noted before the first small file is removed."""
-        names: list[str] = (self.read_json(COMPACTED) or {}).get(table, [])
-        return names
+        names = (self.read_json(COMPACTED) or {}).get(table)
+        return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
     def _packs_in(self, table: str, name: str) -> Packs:
-        """What a merged file holds; asked once, for the name changes with it."""
+        """What a merged file holds; asked once, for the name changes with it. One that was found broken stays so."""
         key = f"{table}/{name}"
+        if key in self._bad:
+            raise self._bad[key]
         if key not in self._held:
-            with self._opened(table, name) as file:
-                said = (file.schema_arrow.metadata or {}).get(b"packs", b"null")
+            said = self.looked_at(table, name, lambda file: (file.schema_arrow.metadata or {}).get(b"packs", b"null"))
             try:
                 self._held[key] = packs_of(json.loads(said))
             except ValueError as error:
-                raise OSError(f"{self}/{key}.parquet is not a merged file: {error}") from None
+                raise BrokenFileError(f"{self}/{key}.parquet is not a merged file: {error}") from None
         return self._held[key]
 
-    def _opened(self, table: str, file: str) -> pq.ParquetFile:
-        path = f"{self._path}/{table}/{file}.parquet"
-        try:
-            # files are many and small: one request for all columns
-            found = pq.ParquetFile(path, filesystem=self._fs, pre_buffer=True)
-        except pa.ArrowInvalid as error:
-            raise OSError(f"{path} is not a whole Parquet file: {error}") from None
-        _refuse_newer(found.schema_arrow.metadata or {}, path)
-        return found
-
-    def read_file(self, table: str, file: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read one file of a table.
-
-        Raises:
-            UserError: If it was written by a newer version.
-            OSError: If it is not a whole Parquet file (pyarrow's ArrowInvalid is a ValueError and an OSError here).
-        """
-        try:
-            # threads between small files, not inside
-            with self._opened(table, file) as opened:
-                found = opened.read(columns=columns, use_threads=file.startswith(MERGED))
-        except pa.ArrowInvalid as error:
-            raise OSError(f"{self}/{table}/{file}.parquet is not a whole Parquet file: {error}") from None
-        kept = {key: value for key, value in (found.schema.metadata or {}).items() if key != b"packs"}
-        return found.replace_schema_metadata(kept or None)
-
-    def read_rows(self, table: str, file: str, rows: range) -> pa.Table:
-        """Some rows of a file, one after the other; the groups of rows that hold none of them are not read."""
-        with self._opened(table, file) as opened:
-            sizes = [opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups)]
-            starts = np.cumsum([0, *sizes])
-            wanted = [g for g in range(len(sizes)) if starts[g] < rows.stop and starts[g + 1] > rows.start]
-            found = opened.read_row_groups(wanted, use_threads=False)
-        return found.slice(rows.start - starts[wanted[0]], len(rows))
-
-    def write_file(self, table: str, file: str, content: pa.Table, packs: Packs | None = None) -> None:
-        """Publish one file of a table; with `packs`, a merged one that holds these in the order of its rows."""
-        said = dict(content.schema.metadata or {})
-        if packs is not None:
-            said[b"packs"] = json.dumps(packs).encode()
-        sink = pa.BufferOutputStream()
-        form = PART_FORMAT[table] if packs is None else MERGED_FORMAT
-        with pq.ParquetWriter(sink, content.schema.with_metadata(said), **form) as writer:
-            writer.write_table(content.replace_schema_metadata(said), row_group_size=ROWS.get(table, 2**17))
-            writer.add_key_value_metadata(said)  # which the schema, where it is stored, would give too
-        self.publish(f"{table}/{file}.parquet", sink.getvalue().to_pybytes())
+    def write_merged(self, table: str, name: str, content: pa.Table, packs: Packs) -> None:
+        """Publish a merged file that holds these packs, in the order of its rows."""
+        self._bad.pop(f"{table}/{name}", None)
+        self.write_file(table, name, content, json.dumps(packs).encode())
 
     # Tables
 
     def write_part(self, table: str, part: str, content: pa.Table) -> None:
         """Publish a pack's rows, unless a merged file has them already: a second writer changes nothing."""
-        if table in RESULTS and any(part in dict(self._merged(table, name)) for name in self.noted(table)):
+        if self._is_merged(table, part):
             return
         self.write_file(table, part, content)
+        if self._is_merged(table, part):  # since it was asked
+            self.remove(f"{table}/{part}.parquet")
+
+    def _is_merged(self, table: str, part: str) -> bool:
+        return table in RESULTS and any(part in dict(self._merged(table, name)) for name in self.noted(table))
 
     def _merged(self, table: str, name: str) -> Packs:
         try:
             return self._packs_in(table, name)
-        except OSError:
+        except (FileNotFoundError, BrokenFileError):
             return ()
 
     def parts(self, table: str) -> list[str]:
@@ -210,18 +159,27 @@ class RunDirectory(Folder):
             raise
 
     def _read(self, table: str, piece: Piece, columns: Sequence[str] | None) -> pa.Table:
-        found = self.read_file(table, piece.file, columns)
-        return found if piece.spans is None else pa.concat_tables([found.slice(*span) for span in piece.spans])
+        if piece.spans is None:
+            return self.read_file(table, piece.file, columns)
+        return self.read_spans(table, piece.file, piece.spans, columns)
 
     def _found(
         self, table: str, pieces: Sequence[Piece], columns: Sequence[str] | None
     ) -> Iterator[tuple[Piece, pa.Table | OSError]]:
-        """What reading each piece gives, in order; some files at a time, side by side."""
+        """What reading each piece gives, in order; some files at a time, side by side.
+
+        Raises:
+            OSError: If storage cannot be read; a file that is gone or broken is an answer.
+        """
 
         def read(piece: Piece) -> pa.Table | OSError:
             try:
                 return self._read(table, piece, columns)
-            except OSError as error:
+            except FileNotFoundError as error:
+                return error
+            except BrokenFileError as error:
+                if piece.file.startswith(MERGED):  # others may hold what it held
+                    self._bad[f"{table}/{piece.file}"] = error
                 return error
 
         with ThreadPoolExecutor(os.cpu_count() if self.local else REQUESTS) as pool:
@@ -233,15 +191,42 @@ class RunDirectory(Folder):
         self, table: str, columns: Sequence[str] | None = None, *, parts: Collection[str] | None = None
     ) -> Iterator[Part]:
         """The rows of every file, or of some parts; broken files are left out (`broken_parts` names them)."""
+        elsewhere: set[str] = set()
         for piece, found in self._found(table, self.listing(table).pieces(parts), columns):
             if not isinstance(found, OSError):
                 yield Part(piece.file, found, piece.packs)
+            elif f"{table}/{piece.file}" in self._bad:
+                elsewhere.update(piece.packs)
+        if elsewhere:
+            yield from self.readable_parts(table, columns, parts=elsewhere)
 
     def broken_parts(self, table: str) -> list[str]:
         """Files that are not whole Parquet files and whose rows no other has."""
+        return sorted(name for name, error in self.faults(table).items() if not isinstance(error, ForeignFileError))
+
+    def faults(self, table: str, *, thorough: bool = False) -> dict[str, BrokenFileError]:
+        """Files that are not what they should be, and why.
+
+        Args:
+            table: The table.
+            thorough: True to decode all columns, not the first alone.
+        """
         listing = self.listing(table)
-        broken = [piece.file for piece, found in self._found(table, listing.pieces(), ["trial_id"]) if _bad(found)]
-        return sorted([*broken, *listing.broken])
+        found = {name: self._bad[f"{table}/{name}"] for name in listing.broken}
+        for piece, rows in self._found(table, listing.pieces(), [KEY]):
+            if isinstance(rows, BrokenFileError):
+                found[piece.file] = rows
+        if thorough:
+            for name in [*listing.small, *listing.merged]:
+                try:
+                    self.check_file(table, name)
+                except FileNotFoundError:
+                    continue
+                except BrokenFileError as error:
+                    found[name] = error
+                    if name in listing.merged:
+                        self._bad[f"{table}/{name}"] = error
+        return found
 
     def read_table(
         self, table: str, columns: Sequence[str] | None = None, *, parts: Collection[str] | None = None
@@ -257,24 +242,37 @@ class RunDirectory(Folder):
             time.sleep(seconds)
             listing = self.listing(table)
             found = list(self._found(table, listing.pieces(wanted), columns))
-            if not any(isinstance(rows, FileNotFoundError) for _, rows in found):
+            if not any(isinstance(rows, FileNotFoundError) or self._is_bad(table, piece) for piece, rows in found):
                 break
         else:
             raise OSError(f"the files of {self}/{table} keep changing: try again")
-        self._warn_of(table, [*listing.broken, *(piece.file for piece, rows in found if isinstance(rows, OSError))])
+        broken = {piece.file: rows for piece, rows in found if isinstance(rows, BrokenFileError)}
+        there = set(listing.packs())
+        missed = [name for name in listing.broken if not self._packs_of_bad(table, name) <= there]
+        self._warn_of(table, {name: self._bad[f"{table}/{name}"] for name in missed} | broken)
         tables = [rows for _, rows in found if not isinstance(rows, OSError)]
         if not tables:
             empty = arrow_schema(table).empty_table()
             return empty.select(list(columns)) if columns else empty
         return joined(tables)
 
-    def _warn_of(self, table: str, broken: Iterable[str]) -> None:
-        for name in broken:
-            warnings.warn(
-                f"{self}/{table}/{name}.parquet is not a whole Parquet file: its rows are left out, and "
-                "`manypaths run` of the sweep file makes them again",
-                stacklevel=3,
-            )
+    def _is_bad(self, table: str, piece: Piece) -> bool:
+        return f"{table}/{piece.file}" in self._bad
+
+    def _packs_of_bad(self, table: str, name: str) -> set[str]:
+        """The packs that a broken merged file held; if even that cannot be told, a set of something that is no pack."""
+        return {pack for pack, _ in self._held.get(f"{table}/{name}", (("", 0),))}
+
+    def _warn_of(self, table: str, broken: Mapping[str, BrokenFileError]) -> None:
+        for name, error in broken.items():
+            words = f"{error}: its rows are left out"
+            if not isinstance(error, ForeignFileError):
+                repair = f"`manypaths doctor {self} --repair` and then " if name.startswith(MERGED) else ""
+                words = (
+                    f"{self}/{table}/{name}.parquet is not a whole Parquet file: its rows are left out, and {repair}"
+                    "`manypaths run` of the sweep file makes them again"
+                )
+            warnings.warn(words, stacklevel=3)
 
     def widen(self, table: str, metrics: Sequence[str]) -> None:
         """Rewrite the files of a table that lack some of the given metric columns, adding them as nulls."""
@@ -282,27 +280,29 @@ class RunDirectory(Folder):
         for name in [piece.file for piece in listing.pieces()]:
             try:
                 content = self.read_file(table, name)
-            except OSError:
+            except (FileNotFoundError, BrokenFileError):
                 continue
             missing = [metric for metric in metrics if metric not in content.column_names]
             if missing:
                 nulls = {metric: pa.nulls(len(content), pa.float64()) for metric in missing}
                 columns = dict(zip(content.column_names, content.columns, strict=True)) | nulls
                 wide = pa.table({f.name: columns[f.name] for f in schema}, schema=schema)
-                self.write_file(table, name, wide, listing.merged.get(name))
+                if name in listing.merged:
+                    self.write_merged(table, name, wide, listing.merged[name])
+                else:
+                    self.write_file(table, name, wide)
 
 
-def _bad(found: pa.Table | OSError) -> bool:
-    return isinstance(found, OSError) and not isinstance(found, FileNotFoundError)
+def filled(table: str, found: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a file; one that it lacks, or that has another type than the table's, is null."""
+    schema = arrow_schema(table)
 
+    def made(name: str) -> object:
+        kind = schema.field(name).type
+        there = name in found.column_names and found.schema.field(name).type == kind
+        return found[name] if there else pa.nulls(len(found), kind)
 
-def _refuse_newer(metadata: Mapping[bytes, bytes], path: str) -> None:
-    version = int(metadata.get(b"schema_version", b"0"))
-    if version > SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {version}, this manypaths reads up to {SCHEMA_VERSION}: "
-            "use the newer manypaths or another --out"
-        )
+    return pa.table({name: made(name) for name in columns})
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
@@ -338,52 +338,3 @@ def table_of_columns(table: str, columns: Mapping[str, NDArray[Any] | tuple[NDAr
         return pa.array(content, from_pandas=True).cast(kind)
 
     return pa.table({f.name: made(f.name, f.type) for f in schema}, schema=schema)
-
-
-def read_design_table(path: Path) -> list[dict[str, Any]]:
-    """Rows of a design table, a Parquet or CSV file.
-
-    Raises:
-        UserError: If it cannot be read, has no rows, or has an empty cell or NaN.
-    """
-    try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pa.csv.read_csv(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"cannot read the design table {path}: {str(error).splitlines()[0]}") from None
-    if not len(table):
-        raise UserError(f"the design table {path} has no rows")
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for index, row in enumerate(rows):
-        for name, value in row.items():
-            if value is None or value != value:
-                raise UserError(
-                    f"the design table {path} has no value for {name} in row {index + 1}: every cell is needed"
-                )
-    return rows
-
-
-def parquet_header(path: Path) -> tuple[int, list[str]]:
-    """Number of rows and names of columns of any Parquet file.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.metadata.num_rows, file.schema_arrow.names
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from None
-
-
-def read_columns(path: Path, columns: Sequence[str], *, rows: int = 256) -> Iterator[dict[str, list[Any]]]:
-    """Some columns of any Parquet file as Python values, so many rows at a time.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
-                yield batch.to_pydict()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +19,9 @@ from study.claims import refuse_small_regions
 from study.errors import UserError, unknown
 from study.executor import Executor
 from study.lease import lease
+from study.manifest import controls, foreign_entry, manifest
+from study.parquet import read_design_table
+from study.parts import MERGED
 from study.plan import Packs, draws_architecture, expand, needed_columns, pack
 from study.progress import Tally
 from study.records import metric_columns, plan_table
@@ -30,9 +29,8 @@ from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
 from study.search import slots
 from study.spec import Sweep, read_sweep, to_toml
 from study.statements import Counts, brought_up_to_date, counted, statements
-from study.store import ENTRIES, MANIFEST, SWEEP, RunDirectory, read_design_table
-from study.tasks.table import get_task
-from study.trial import digest
+from study.stopping import in_time
+from study.store import MANIFEST, SWEEP, RunDirectory
 from study.trials import Trials
 
 if TYPE_CHECKING:
@@ -137,6 +135,7 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Trials, search: Searc
     remarks: list[str] = []
     try:
         _check_owner(directory, sweep)
+        broken = _broken_results(directory)
         remarks += _drop_broken_plans(directory)
         if directory.parts("trials") and directory.read_json(MANIFEST) is None:
             directory.write_json(MANIFEST, manifest(sweep))
@@ -156,9 +155,10 @@ def prepare(directory: RunDirectory, sweep: Sweep, trials: Trials, search: Searc
     except OSError as error:
         raise UserError(f"cannot write to the run directory {directory}: {error.strerror or error}") from None
     packs = _grouped(directory, "pack")
-    broken = [(table, name) for table in ("history", "trials") for name in directory.broken_parts(table)]
     remarks += [
-        f"{directory}/{table}/{name}.parquet is not a whole Parquet file: its pack runs again" for table, name in broken
+        f"{directory}/{table}/{name}.parquet is not a whole Parquet file: its pack runs again"
+        for table, name in broken
+        if name in packs
     ]
     done = (whole & set(directory.parts("history"))) - {name for _, name in broken}
     missing = tuple(name for name in packs if name not in done)
@@ -169,6 +169,23 @@ def _files_of(trials: Trials) -> list[str]:
     """The users' files that some trials are made of."""
     texts = {text for trial in trials.kinds for text in (trial.task, trial.method, trial.hyperparameters.network or "")}
     return sorted(user_files.files_in(texts))
+
+
+def _broken_results(directory: RunDirectory) -> list[tuple[str, str]]:
+    """Table and name of files that are not whole; the pack of each runs again.
+
+    Raises:
+        UserError: If it is one that many packs were merged into: whether to train them all again is not ours to say.
+    """
+    broken = [(table, name) for table in ("history", "trials") for name in directory.broken_parts(table)]
+    for table, name in broken:
+        if name.startswith(MERGED):
+            raise UserError(
+                f"{directory}/{table}/{name}.parquet holds the rows of many packs and is not a whole Parquet file: put "
+                f"a copy of it back, or let `manypaths doctor {directory} --repair` remove it, and then "
+                "`manypaths run` trains its packs again"
+            )
+    return broken
 
 
 def _drop_broken_plans(directory: RunDirectory) -> list[str]:
@@ -182,12 +199,10 @@ def _drop_broken_plans(directory: RunDirectory) -> list[str]:
 
 
 def _check_owner(directory: RunDirectory, sweep: Sweep) -> None:
-    found = directory.read_json(MANIFEST)
-    foreign = sorted(set(directory.names()) - ENTRIES) if found is None else []
-    if found is not None and not (isinstance(found, dict) and {"sweep", "schema_version"} <= found.keys()):
-        foreign = [MANIFEST]
+    foreign = foreign_entry(directory)
     if foreign:
-        raise UserError(f"{directory} holds {foreign[0]!r}, which is not a run's: choose an empty or new --out")
+        raise UserError(f"{directory} holds {foreign!r}, which is not a run's: choose an empty or new --out")
+    found = directory.read_json(MANIFEST)
     if found and found["schema_version"] > SCHEMA_VERSION:
         raise UserError(
             f"{directory} has schema version {found['schema_version']}, this manypaths writes {SCHEMA_VERSION}: "
@@ -260,14 +275,6 @@ def _note_statements(directory: RunDirectory, sweep: Sweep, rows: int, before: C
     return remarks
 
 
-def controls(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
-    """What the sweep's tasks say of generators of known quality, for whoever reads the results without the tasks."""
-    return {
-        name: [{"name": c.name, "value": c.value, "must": c.must} for c in get_task(name).controls]
-        for name in sweep.tasks
-    }
-
-
 def _first_difference(directory: RunDirectory, sweep: Sweep) -> str:
     before = flat(tomllib.loads((directory.read(SWEEP) or b"").decode()))
     now = flat(tomllib.loads(to_toml(sweep)))
@@ -295,34 +302,7 @@ def write_plan(directory: RunDirectory, sweep: Sweep, packs: Packs) -> None:
     directory.write_part("plan", f"{last + 1:04d}", plan_table(packs, sweep.name))
 
 
-def manifest(sweep: Sweep) -> dict[str, Any]:
-    """What ran where: versions, commit, hardware and the hash of the specification."""
-    return {
-        "sweep": sweep.name,
-        "schema_version": SCHEMA_VERSION,
-        "engine_epoch": ENGINE_EPOCH,
-        "specification": digest(to_toml(sweep)),
-        "versions": {name: metadata.version(name) for name in ("manypaths", "torch", "numpy", "pyarrow", "scipy")},
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "controls": controls(sweep),
-        "stated": [],
-        "commit": _commit(),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the code that runs, with + if it has changes; None where it is not a git checkout."""
-    folder = Path(__file__).resolve().parent
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
+@in_time
 def run_sweep(
     directory: RunDirectory,
     sweep: Sweep,

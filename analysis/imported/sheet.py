@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from study.errors import UserError
-from study.store import parquet_header, read_columns
+from study.parquet import parquet_header, read_columns
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 """What stands between cells in files that are called tables; only the first two are read."""

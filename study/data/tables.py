@@ -9,7 +9,7 @@ from pathlib import Path
 from study.data.contents import SPLIT_WORDS, Contents, Part, Source, file_at, gather
 from study.data.pictures import Form, Picture, blocks, survey
 from study.errors import UserError
-from study.store import parquet_header, read_columns
+from study.parquet import parquet_header, read_columns
 
 IMAGE, LABEL = ("image", "img"), ("label", "labels")
 """What the columns are called; the first that a file has counts."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from study import compaction
+from study import compaction, parquet
 from study.compaction import compact
 from study.errors import UserError
 from study.lease import lease
@@ -144,11 +144,104 @@ def test_merged_files_are_bounded_and_half_empty_ones_are_merged_again(tmp_path)
     later = ["00000000000000f0", "00000000000000f1", "00000000000000f2"]
     for pack in later:
         commit(directory, pack, [f"{pack}.{slot}" for slot in range(SIZE)])
+    rows = [{"trial_id": f"{pack}.{slot}", "pack": pack} for pack in later for slot in range(SIZE)]
+    directory.write_part("plan", "0001", build_table("plan", rows))
     compact(directory)
     listing = directory.listing("trials")
     assert (len(listing.merged), listing.small) == (4, ())
     assert listing.packs() == sorted([*PACKS, *later])
     assert len(by_pandas(directory, "trials")) == SIZE * 8
+
+
+def test_many_bytes_close_a_merged_file_and_its_groups_are_read_alone(tmp_path, monkeypatch):
+    directory = write(tmp_path / "run", samples=PACKS)
+    values = {pack: bytes([number]) * 3000 for number, pack in enumerate(PACKS)}
+    for pack, value in values.items():
+        rows = [{"trial_id": f"{pack}.{slot}", "values": value} for slot in range(SIZE)]
+        directory.write_part("samples", pack, build_table("samples", rows))
+    monkeypatch.setattr(compaction, "BYTES", 2 * SIZE * 3000)  # two packs
+    monkeypatch.setattr(parquet, "GROUP_BYTES", SIZE * 3300)  # one pack
+    compact(directory)
+    listing = directory.listing("samples")
+    assert [len(packs) for packs in listing.merged.values()] == [2, 2]
+    assert len(listing.small) == 1
+    real, read = parquet.pq.ParquetFile.read_row_group, []
+    monkeypatch.setattr(
+        parquet.pq.ParquetFile,
+        "read_row_group",
+        lambda self, group, *columns, **options: read.append(group) or real(self, group, *columns, **options),
+    )
+    (two, *_) = listing.merged.values()
+    for place, (pack, _) in enumerate(two):
+        assert directory.read_part("samples", pack)["values"].to_pylist() == [values[pack]] * SIZE
+        assert read.pop() == place
+        assert read == []
+
+
+def test_what_is_not_planned_is_not_merged(tmp_path):
+    directory = write(tmp_path / "run")
+    source = Path(directory.root, "trials", f"{PACKS[0]}.parquet")
+    theirs = [source.with_name(f"{PACKS[0]} (copy).parquet"), source.with_name("summary.parquet")]
+    for path in theirs:
+        shutil.copy(source, path)
+    compact(directory)
+    assert all(path.is_file() for path in theirs)
+    assert directory.listing("trials").covered() <= set(PACKS)
+    for path in theirs:
+        path.unlink()
+    assert len(directory.read_table("trials")) == SIZE * len(PACKS)
+
+
+def damage(directory, table):
+    """Overwrite pages of the first merged file, whose footer stays whole; its name."""
+    name = min(directory.listing(table).merged)
+    file = Path(directory.root, table, f"{name}.parquet")
+    data = bytearray(file.read_bytes())
+    data[4:200] = bytes(196)
+    file.write_bytes(data)
+    return name
+
+
+def test_a_merged_file_that_was_never_read_back_is_read_before_anything_is_removed(tmp_path, monkeypatch):
+    directory = write(tmp_path / "run")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "finish", stopped)
+        patch.setattr(compaction, "resume", lambda *_: [])
+        with pytest.raises(KeyboardInterrupt):
+            compact(directory)
+    damage(directory, "history")
+    again = RunDirectory(directory.root)
+    assert len(again.read_table("history")) == SIZE * EVALUATIONS * len(PACKS)  # from the small files
+    compact(RunDirectory(directory.root))
+    for table, rows in (("history", SIZE * EVALUATIONS * len(PACKS)), ("trials", SIZE * len(PACKS))):
+        assert len(RunDirectory(directory.root).read_table(table)) == rows
+        assert len(by_pandas(directory, table)) == rows
+
+
+def test_a_merged_file_that_alone_has_packs_is_never_removed_for_being_broken(tmp_path):
+    directory = write(tmp_path / "run")
+    compact(directory)
+    name = damage(directory, "trials")
+    directory.publish(f"trials/{BEING_MERGED}.parquet", b"x")
+    with pytest.raises(UserError, match="it alone has some packs: put a copy of it back"):
+        compact(RunDirectory(directory.root))
+    assert Path(directory.root, "trials", f"{name}.parquet").is_file()
+
+
+def test_a_writer_whose_pack_is_merged_meanwhile_takes_its_file_away(tmp_path, monkeypatch):
+    directory = write(tmp_path / "run")
+    compact(directory)
+    late, told = RunDirectory(directory.root), []
+    pack = min(directory.listing("trials").covered())
+    real = RunDirectory.noted
+    monkeypatch.setattr(RunDirectory, "noted", lambda self, table: real(self, table) if told else told.append(1) or [])
+    late.write_part("trials", pack, build_table("trials", [{"trial_id": f"{pack}.{slot}"} for slot in range(SIZE)]))
+    assert told
+    assert directory.listing("trials").plain()
 
 
 def test_only_finished_packs_are_merged(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -7,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 import manypaths
+from study import parquet
 from study.compaction import compact
 from study.doctor import examine, repair
 from study.errors import UserError
@@ -98,6 +102,80 @@ def test_a_truncated_merged_file_is_named_and_its_packs_are_missing(directory):
     file.write_bytes(file.read_bytes()[:-20])
     assert kinds(directory)[0][0] == ("truncated", f"trials/{name}.parquet")
     assert examine(RunDirectory(directory.root)).missing_packs == 3
+
+
+@pytest.mark.parametrize("table", ["trials", "history"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_damage_behind_a_whole_footer_is_found(directory, table, merged):
+    if merged:
+        compact(directory)
+    (file, *_) = sorted(path(directory, table).iterdir())
+    data = bytearray(file.read_bytes())
+    data[4:200] = bytes(196)
+    file.write_bytes(data)
+    assert kinds(directory)[0][0] == ("truncated", f"{table}/{file.name}")
+    assert examine(RunDirectory(directory.root)).missing_packs == (3 if merged else 1)
+
+
+@pytest.mark.parametrize("table", ["plan", "trials", "history", "samples"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pa.table({"a": [1]}),
+        pa.table({"trial_id": [1]}),
+        build_table("trials", []).replace_schema_metadata({"schema_version": "abc"}),
+    ],
+)
+def test_a_parquet_file_that_no_run_wrote_is_foreign_and_stays(directory, table, content):
+    path(directory, table).mkdir(exist_ok=True)
+    pq.write_table(content, path(directory, f"{table}/theirs.parquet"))
+    found, sound = kinds(directory)
+    assert (found, sound) == ([("foreign", f"{table}/theirs.parquet")], False)
+    repair(RunDirectory(directory.root), lambda _: None)
+    assert path(directory, f"{table}/theirs.parquet").is_file()
+
+
+def test_a_folder_among_the_parts_is_foreign(directory):
+    path(directory, "trials/sub.parquet").mkdir()
+    assert ("foreign", "trials/sub.parquet") in kinds(directory)[0]
+    repair(RunDirectory(directory.root), lambda _: None)
+    assert path(directory, "trials/sub.parquet").is_dir()
+
+
+def test_rows_without_a_status_are_told(directory):
+    table = pa.table({"trial_id": ids(PACKS[0])})
+    pq.write_table(table, path(directory, f"trials/{PACKS[0]}.parquet"))
+    assert kinds(directory) == ([], True)  # they have no status, so that nothing is said against it
+
+
+@pytest.mark.parametrize("data", [b"[1]", b'{"trials": null}', b'{"trials": [1]}', b'"x"', b"{"])
+def test_a_note_of_merged_files_that_makes_no_sense_is_none(directory, data):
+    directory.publish("compacted.json", data)
+    assert kinds(directory) == ([], True)
+    assert len(directory.read_table("trials")) == SIZE * len(PACKS)
+
+
+def test_a_file_that_cannot_be_read_is_not_broken_and_stays(directory, monkeypatch):
+    def away(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    before = snapshot(directory)
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet.pq, "ParquetFile", away)
+        patch.setattr(RunDirectory, "read", away)
+        with pytest.raises(OSError, match="Input/output error"):
+            repair(RunDirectory(directory.root), lambda _: None)
+    assert snapshot(directory) == before
+
+
+def test_what_is_no_run_would_be_refused(tmp_path):
+    for name in "abcdef":
+        (tmp_path / f"{name}.txt").write_text("mine")
+    found = examine(RunDirectory(tmp_path))
+    assert found.next == "`manypaths run` would refuse: it holds 'a.txt', which is not a run's"
+    assert [finding.words for finding in found.findings if finding.kind == "foreign"] == [
+        "is not a run's: nothing reads it (and 5 others: b.txt, c.txt, d.txt, ...)"
+    ]
 
 
 def test_a_truncated_plan_is_named(directory):
@@ -318,8 +396,15 @@ def test_what_it_says_of_the_next_run_is_what_the_run_does(finished, run_here, t
         compact(directory)
     file = next(iter(sorted(path(directory, table).iterdir())))
     file.write_bytes(file.read_bytes()[:-9])
-    expected = examine(RunDirectory(directory.root)).missing_packs
+    found = examine(RunDirectory(directory.root))
+    expected = found.missing_packs
     assert expected == (len(made.parts("trials")) if merged else 1)
+    if merged:
+        assert found.next == "`manypaths run` would refuse: a merged file cannot be read"
+        with pytest.raises(UserError, match="holds the rows of many packs and is not a whole Parquet file: put a copy"):
+            run_here(directory.root, sweep)
+        found = repair(RunDirectory(directory.root), lambda _: None)
+        assert f"would train {expected} packs" in found.next
     prepared, _, _ = run_here(directory.root, sweep)
     assert len(prepared.missing) == expected
     repair(RunDirectory(directory.root), lambda _: None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study import filesystem
-from study.filesystem import Entry, Folder, _in_one_request
+from study.filesystem import Entry, Folder, _with_options
 
 
 @pytest.fixture
@@ -107,9 +107,10 @@ def test_many_files_are_removed_whether_they_are_there_or_not(folder):
         ("s3://bucket/a", "s3://bucket/a?allow_delayed_open=true"),
         ("s3://bucket/a?region=x", "s3://bucket/a?region=x&allow_delayed_open=true"),
         ("s3://bucket/a?allow_delayed_open=false", "s3://bucket/a?allow_delayed_open=false"),
-        ("gs://bucket/a", "gs://bucket/a"),
+        ("gs://bucket/a", "gs://bucket/a?retry_limit_seconds=30"),
+        ("gcs://bucket/a?retry_limit_seconds=5", "gcs://bucket/a?retry_limit_seconds=5"),
         ("file:///a", "file:///a"),
     ],
 )
-def test_small_objects_are_written_in_one_request(uri, asked):
-    assert _in_one_request(uri) == asked
+def test_small_objects_are_written_with_options(uri, asked):
+    assert _with_options(uri) == asked

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from study import records, schema, store
+from study import parquet, records, schema
 from study.errors import UserError
 from study.losses import LOSSES
 from study.penalties import PENALTIES
@@ -173,7 +173,7 @@ def test_a_trial_of_any_method_comes_back_from_its_plan_row(tiny, task):
 @pytest.fixture
 def written(tmp_path, tiny, monkeypatch):
     """The directory and the packs of a plan in two parts, whose groups of rows begin inside packs."""
-    monkeypatch.setitem(store.ROWS, "plan", 5)
+    monkeypatch.setitem(parquet.GROUP_ROWS, "plan", 5)
     directory, made = RunDirectory(tmp_path / "run"), []
     for part, design in (("0000", {"points": 8}), ("0001", {"kind": "random", "points": 7})):
         packs = pack(expand(tiny(methods=["ns", "wgan+gp1"], design=design)), capacity=3, device="cpu")
@@ -193,17 +193,17 @@ def test_a_pack_is_found_in_the_plan_wherever_it_is(written):
 
 def test_only_the_groups_of_rows_that_hold_a_pack_are_read(written, monkeypatch):
     directory, packs = written
-    real, seen = store.pq.ParquetFile.read_row_groups, []
+    real, seen = parquet.pq.ParquetFile.read_row_group, []
     planned_pack(directory, packs[0].name)
 
-    def read(self, groups, **options):
-        seen.append(groups)
-        return real(self, groups, **options)
+    def read(self, group, *columns, **options):
+        seen.append(group)
+        return real(self, group, *columns, **options)
 
-    monkeypatch.setattr(store.pq.ParquetFile, "read_row_groups", read)
+    monkeypatch.setattr(parquet.pq.ParquetFile, "read_row_group", read)
     for one in packs[:3]:  # three rows each, in groups of five
         planned_pack(directory, one.name)
-    assert seen == [[0], [0, 1], [1]]
+    assert seen == [0, *(0, 1), 1]
 
 
 def test_rows_of_a_pack_need_not_lie_together(tmp_path, tiny):

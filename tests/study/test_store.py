@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from study import schema, store
+from study import parquet, schema, store
 from study.errors import UserError
 from study.store import RunDirectory, arrow_schema, arrow_type, build_table
 
@@ -179,6 +179,34 @@ def test_a_broken_part_is_named_and_left_out(directory, damage):
         assert directory.read_table("trials")["trial_id"].to_pylist() == ["b"]
     with pytest.raises(OSError, match=r"a\.parquet is not a whole Parquet file"):
         directory.read_part("trials", "a")
+
+
+def test_storage_that_fails_once_costs_a_second_look(directory, monkeypatch):
+    directory.write_part("trials", "a", build_table("trials", rows("t")))
+    real, calls = parquet.pq.ParquetFile, []
+
+    def once(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(parquet.pq, "ParquetFile", once)
+    assert directory.read_table("trials")["trial_id"].to_pylist() == ["t"]
+    assert len(calls) == 2
+
+
+def test_storage_that_cannot_be_read_is_an_error_and_no_broken_file(directory, monkeypatch):
+    directory.write_part("trials", "a", build_table("trials", rows("t")))
+
+    def away(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(parquet.pq, "ParquetFile", away)
+    monkeypatch.setattr(RunDirectory, "read", away)
+    for look in (directory.broken_parts, directory.read_table, lambda table: list(directory.readable_parts(table))):
+        with pytest.raises(PermissionError):
+            look("trials")
 
 
 def test_a_newer_schema_is_refused(directory):

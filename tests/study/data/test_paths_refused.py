@@ -14,7 +14,7 @@ from PIL import Image
 
 from study.data.images import find
 from study.errors import UserError
-from study.store import parquet_header, read_columns
+from study.parquet import parquet_header, read_columns
 from tests.study.data import files
 from tests.study.data.files import pictures
 
