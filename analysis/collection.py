@@ -42,7 +42,7 @@ class Runs:
 
     def __repr__(self) -> str:
         """The runs and how far they are."""
-        counts = (f"{name}: {len(r.trials)} of {len(r.plan)} trials" for name, r in self.results.items())
+        counts = (f"{name}: {len(r.trials)} of {len(r.trials) + r.open} trials" for name, r in self.results.items())
         return f"Runs({', '.join(counts)})"
 
     # Tables

@@ -22,7 +22,8 @@ from study.trial import Hyperparameters
 
 LOST = "lost"
 EXAMPLES = 3
-NO_WORD = "ended without a word: killed, or its machine went away"
+INTERRUPTED = "interrupted"
+NO_WORD = "ended without a word: stopped, killed, or its machine went away; the next run goes on with it"
 KEYS = ["task", "method", "status", "cause"]
 ENDINGS = (Status.DIVERGED.value, Status.OOM.value, LOST)
 
@@ -41,8 +42,9 @@ def failures(directory: RunDirectory) -> dict[str, Any]:
     """What diverged, ran out of memory or was lost.
 
     Returns:
-        JSON data: `name`, `planned`, and `groups`, the largest first, each with `task`, `method`, `status`, `cause`
-        (the reason without what changes from trial to trial), `count`, `of` (planned trials of that task and method),
+        JSON data: `name`, `planned` (with what a search has still to ask for), and `groups`, the largest first, each
+        with `task`, `method`, `status`, `cause` (the reason without what changes from trial to trial), `count`, `of`
+        (the part of `planned` that is of that task and method),
         `steps` (first, median and last step of those that diverged, or None), and `examples`, each with `trial_id`,
         `reason`, `hyperparameters` and `again`, the command that runs it again.
 
@@ -56,16 +58,17 @@ def failures(directory: RunDirectory) -> dict[str, Any]:
     known = failed.reindex(columns=columns)
     found = pd.concat([frame for frame in (known, _lost(directory, results)) if len(frame)] or [known])
     found["cause"] = [cause_of(reason) for reason in found["reason"]]
-    planned = Counter(zip(plan["task"], plan["method"], strict=True))
+    planned = Counter(zip(plan["task"], plan["method"], strict=True)) + Counter(results.unasked)
     settings = _hyperparameters(plan)
     again = _again(directory)
-    groups = [
+    groups: list[dict[str, Any]] = [
         dict(zip(KEYS, key, strict=True))
         | {"count": len(group), "of": planned[key[0], key[1]], "steps": _steps(group["diverged_step"])}
         | {"examples": [_example(row, settings, again) for row in _first(group)]}
         for key, group in found.groupby(KEYS, sort=True)
     ]
-    return {"name": results.name, "planned": len(plan), "groups": sorted(groups, key=lambda group: -group["count"])}
+    groups.sort(key=lambda group: -group["count"])
+    return {"name": results.name, "planned": planned.total(), "groups": groups}
 
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:
@@ -96,20 +99,19 @@ def cause_of(reason: object) -> str:
 
 
 def _lost(directory: RunDirectory, results: Results) -> pd.DataFrame:
-    """Trials of packs without rows whose last attempt failed, or ended without a word while nobody is at work."""
+    """Trials of packs without rows whose last attempt was lost, or interrupted and nobody is at work now."""
     driven = holder(directory) is not None
     reasons = {pack: _reason(note, driven=driven) for pack, note in last_attempts(directory).items()}
     plan = results.plan
     open_ = plan[~plan["trial_id"].isin(results.trials["trial_id"])]
     reason = open_["pack"].map(lambda pack: reasons.get(pack))
-    found = open_[reason.notna()]
-    return found[["trial_id", "task", "method"]].assign(
-        status=LOST, reason=reason[reason.notna()].astype(object), diverged_step=float("nan")
-    )
+    found, said = open_[reason.notna()], reason[reason.notna()].astype(object)
+    status = said.map(lambda words: INTERRUPTED if words == NO_WORD else LOST)
+    return found[["trial_id", "task", "method"]].assign(status=status, reason=said, diverged_step=float("nan"))
 
 
 def _reason(note: Mapping[str, Any], *, driven: bool) -> str | None:
-    """Why a pack without rows has none; None if it was only interrupted, or may be running or tried again."""
+    """Why a pack without rows has none; None if it was asked to stop, or may be running or tried again."""
     if note.get("outcome") == "failed" or (note.get("outcome") in TAKEN and not driven):
         return str(note.get("error") or note.get("reason") or "no reason given")
     if note.get("outcome") == "started" and not driven:

@@ -72,7 +72,8 @@ class Draft:
         metric: What the values are, lower is better.
         attributes: The study's user attributes.
         trials: The trials that ended, in the order of the plan.
-        missing: Planned trials without an outcome, which are left out.
+        missing: Trials without an outcome, which are left out: planned ones, and those that a search has still to ask
+            for.
     """
 
     name: str
@@ -115,8 +116,8 @@ def _draft(results: Results, task: str, method: str, curves: Mapping[str, Mappin
     drawn, fixed = _parameters(results, task, method, rows)
     now = datetime.datetime.now()
     trials = [_trial(row, place, drawn, fixed, curves, now) for place, row in enumerate(rows.to_dict("records"))]
-    missing = len(planned) - len(rows)
-    about = _about(results, task, method, drawn) | {"planned": len(planned), "missing": missing}
+    missing = len(planned) - len(rows) + results.unasked.get((task, method), 0)
+    about = _about(results, task, method, drawn) | {"planned": len(rows) + missing, "missing": missing}
     return Draft(f"{results.name}/{task}/{method}", results.facts(task).metric, about, tuple(trials), missing)
 
 

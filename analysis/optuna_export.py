@@ -28,6 +28,9 @@ NO_MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 DATABASES = (".db", ".sqlite", ".sqlite3")
 """How a database's file is called, which is no journal."""
 
+PACKAGES = {"MySQLdb": "mysqlclient"}
+"""Module of a database to what pip calls it, where that is not the same."""
+
 LINE = 1_000_000
 """Bytes that are read of a file at most to see what it is."""
 
@@ -39,7 +42,7 @@ class Exported:
     Attributes:
         study: Its name.
         states: Optuna's state to the number of its trials.
-        missing: Planned trials without an outcome, which are left out.
+        missing: Trials without an outcome, which are left out.
         written: False where the storage had exactly this study.
     """
 
@@ -92,6 +95,8 @@ def _told(address: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  # every database has exceptions of its own
         cause = error.__cause__ or error
         reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            reason = f"it needs a package that is not installed: pip install {PACKAGES.get(cause.name, cause.name)}"
         raise UserError(PASSWORD.sub(HIDDEN, f"cannot write studies into {address}: {reason}")) from None
 
 

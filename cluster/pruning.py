@@ -50,7 +50,15 @@ def pruning(base: Any, pruner: Mapping[str, Any] | None) -> Any:
     how, studies, known = dict(pruner), dict[str, Any](), set[str]()
 
     class Pruning(type(base)):  # type: ignore[misc]  # of whatever the scheduler is
-        """Asks a scheduler of Tune's for each study."""
+        """Asks a scheduler of Tune's for each study.
+
+        What is noted is of one try at a pack: where that ends in an error, or its driver dies, the next one is not to
+        find it.
+        """
+
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            _internal_kv_del(_key(trial.config["pack"]))
+            super().on_trial_add(tune_controller, trial)
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
             if STUDY not in result:
@@ -66,6 +74,10 @@ def pruning(base: Any, pruner: Mapping[str, Any] | None) -> Any:
         def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
             _internal_kv_del(_key(trial.config["pack"]))
             super().on_trial_complete(tune_controller, trial, result)
+
+        def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+            _internal_kv_del(_key(trial.config["pack"]))
+            super().on_trial_error(tune_controller, trial)
 
     return Pruning()
 

@@ -7,8 +7,10 @@ function of the sweep and of the results so far; `study.searching` is what runs 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +28,13 @@ from study.trials import Trials
 from study.user_files import without_folders
 
 Configuration = Mapping[str, Value]
+Numbers = tuple[float | None, ...]
 UNASKED = "not asked for yet"
 """Stands for the pack of trials that a search will ask for."""
 
 MARGIN = 1e-6
-"""Part of an interval that is left out at an end which itself may not be taken: samplers like to try ends."""
+"""Part of an interval that is left out at an end which itself may not be taken, or is a namesake's: samplers like to
+try ends."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,30 @@ def studies_of(sweep: Sweep) -> list[Study]:
             raise UserError(
                 f"methods {one.label} and {other.label} may ask for the same trial: search one of them over an interval"
             )
-    return found
+    return _apart(found)
 
 
 def _name(study: Study) -> str:
     return study.label.partition("@")[0]
+
+
+def _apart(studies: Sequence[Study]) -> list[Study]:
+    """Studies of which no two variants of a method have an end in common: asked for by both, it were one trial."""
+    found, namesakes = list[Study](), Counter[tuple[object, ...]]()
+    for study in studies:
+        key = (study.task, _name(study), *study.structure.items())
+        margin = MARGIN * namesakes[key]
+        namesakes[key] += 1
+        inside = {name: _inside(domain, margin) for name, domain in study.space.items()}
+        found.append(replace(study, space=inside) if margin else study)
+    return found
+
+
+def _inside(domain: Uniform | LogUniform | Choice, margin: float) -> Uniform | LogUniform | Choice:
+    """An interval without a part of it at each end."""
+    if isinstance(domain, Choice):
+        return domain
+    return type(domain)(float(domain.at(margin)), float(domain.at(1 - margin)))
 
 
 def _continuous(study: Study) -> bool:
@@ -227,20 +250,40 @@ def unasked(sweep: Sweep, planned: Mapping[tuple[str, str], int]) -> dict[tuple[
     return {key: count for key, count in left.items() if count > 0}
 
 
-def trials_of(sweep: Sweep, study: Study, asked: Sequence[Configuration], *, before: Sequence[Configuration]) -> Trials:
+def numbers_of(row: Mapping[str, Any]) -> Numbers:
+    """The numbers of a planned row that all methods have: the same configuration always has the same."""
+    return tuple(row[name] for name in ("lr_g", "lr_d", "beta1", "beta2"))
+
+
+def trials_of(sweep: Sweep, study: Study, asked: Sequence[Configuration], *, before: Sequence[Numbers]) -> Trials:
     """The trials of some configurations of a study, with every seed.
 
     Args:
         sweep: The sweep.
         study: The study.
         asked: The configurations.
-        before: Those that it asked for earlier: random draws are those of the values that methods share, and a
-            repetition has its own.
+        before: `numbers_of` those that it asked for earlier: random draws are those of the values that methods share,
+            and a repetition has its own.
     """
+    seeds, found = sweep.design.seeds, _drawn(sweep, study, asked)
+    counts = Counter(before)
+    # not what was asked for but what was planned is compared: of a ratio only the product is kept, which is rounded
+    repeated = {
+        _shared(values): [values] * counts[numbers_of(asdict(trial.hyperparameters))]
+        for values, trial in zip(asked, found[::seeds], strict=True)
+    }
+    earlier = [values for copies in repeated.values() for values in copies]
+    if earlier:
+        found = _drawn(sweep, study, [*earlier, *asked])[len(earlier) * seeds :]
+    kinds = tuple(replace(kind, sampler=name_of(searched(sweep))) for kind in found.kinds)
+    point = found.columns["point"] + np.int32(len(before) - len(earlier))
+    return Trials(kinds, {**found.columns, "point": point})
+
+
+def _drawn(sweep: Sweep, study: Study, asked: Sequence[Configuration]) -> Trials:
+    """The trials that a table of configurations has."""
     variant = sweep.split_method(study.label)[1]
-    shared = {_shared(values) for values in asked}
-    alike = [dict(values) for values in before if _shared(values) in shared]
-    rows = [{**study.structure, **study.fixed, **values} for values in (*alike, *asked)]
+    rows = [{**study.structure, **study.fixed, **values} for values in asked]
     alone = sweep.model_copy(
         update={
             "tasks": (study.task,),
@@ -251,14 +294,11 @@ def trials_of(sweep: Sweep, study: Study, asked: Sequence[Configuration], *, bef
             "search": None,
         }
     )
-    found = expand(alone, rows)[len(alike) * sweep.design.seeds :]
-    kinds = tuple(replace(kind, sampler=name_of(searched(sweep))) for kind in found.kinds)
-    point = found.columns["point"] + np.int32(len(before) - len(alike))
-    return Trials(kinds, {**found.columns, "point": point})
+    return expand(alone, rows)
 
 
 def _shared(values: Configuration) -> tuple[Value, ...]:
-    return tuple(values[name] for name in SHARED if name in values)
+    return tuple(_tidy(values[name]) for name in SHARED if name in values)
 
 
 def batch_size(sweep: Sweep, study: Study, device: str) -> int:

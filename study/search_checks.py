@@ -29,6 +29,11 @@ def check_search(table: SearchTable, *, stored: bool) -> None:
         raise unknown("search.pruner", table.pruner, PRUNERS)
     if fault := unfit(table.pruner, PRUNERS[table.pruner], table.pruner_options):
         raise UserError(f"search.pruner_options.{fault}")
+    if not stored and table.pruner != "none" and table.batch == "auto":
+        raise UserError(
+            f"search.pruner = {table.pruner!r} with search.batch = 'auto', which is a pack, so one trial at a time: "
+            "say how many trials of a study are trained side by side, several, e.g. search.batch = 8 for 8 workers"
+        )
     if not stored and (package := missing_package(table.sampler)):
         raise UserError(
             f"search.sampler = {table.sampler!r} needs the package {package}, which is not installed: "

@@ -17,7 +17,19 @@ from search_spaces.adaptive import Tried
 from study.errors import UserError
 from study.records import Row, metric_columns, trial_from_row
 from study.schema import Status
-from study.search import UNASKED, Configuration, Study, asked_next, batch_size, key_of, searched, studies_of, trials_of
+from study.search import (
+    UNASKED,
+    Configuration,
+    Numbers,
+    Study,
+    asked_next,
+    batch_size,
+    key_of,
+    numbers_of,
+    searched,
+    studies_of,
+    trials_of,
+)
 from study.spec import Sweep, to_toml
 from study.store import SWEEP, Part, RunDirectory
 from study.sweep_run import Prepared, flat, packs_of, resolve_device, write_plan
@@ -34,12 +46,14 @@ class Batch:
     Attributes:
         start: The point at which it begins.
         asked: The configurations, in order.
+        numbers: `study.search.numbers_of` each.
         ids: The trials of each, seed by seed.
         packs: Names of their packs.
     """
 
     start: int
     asked: Sequence[Configuration]
+    numbers: Sequence[Numbers]
     ids: list[list[str]]
     packs: list[str]
 
@@ -140,13 +154,26 @@ class Search:
                         f"{self._directory} was begun with {rows[0]['method']} on {rows[0]['task']} and a structure "
                         "that the file has not any more: a search may only get more, so choose another --out"
                     )
-                _note_batches(self._standings[key], rows, self._sweep.design.seeds)
-        for standing in self._standings.values():
-            for batch in standing.batches.values():
-                self._of_pack |= dict.fromkeys(batch.packs, standing)
-            if 0 in standing.batches and searched(self._sweep).batch == "auto":
-                standing.size = len(standing.batches[0].asked)  # it began on another device, maybe
+                self._take_up(self._standings[key], rows)
         return trials
+
+    def _take_up(self, standing: Standing, rows: Sequence[Row]) -> None:
+        """Note the batch that rows of one part of a plan make."""
+        seeds = self._sweep.design.seeds
+        ordered = sorted(rows, key=lambda row: (row["point"], row["seed"]))
+        configurations = [ordered[place : place + seeds] for place in range(0, len(ordered), seeds)]
+        start, packs = int(ordered[0]["point"]), list(dict.fromkeys(row["pack"] for row in rows))
+        standing.batches[start] = Batch(
+            start,
+            [standing.study.read_back(group[0]) for group in configurations],
+            [numbers_of(group[0]) for group in configurations],
+            [[row["trial_id"] for row in group] for group in configurations],
+            packs,
+        )
+        self._of_pack |= dict.fromkeys(packs, standing)
+        if start == 0 and searched(self._sweep).batch == "auto":
+            # it began on another device, maybe; how many were asked for then may be all that `trials` left
+            standing.size = max(1, int(rows[0]["capacity"]) // seeds)
 
     def _note(self, rows: Sequence[Row]) -> None:
         stopped = {row["pack"] for row in rows if row["status"] == Status.STOPPED}
@@ -181,13 +208,15 @@ class Search:
         later = [other - start for other in standing.batches if other > start]  # where a part of the plan was lost
         count = min([standing.size, *later] if later else [standing.size, searched(sweep).trials - start])
         asked = asked_next(sweep, study, past, count=count, starts=starts)
-        trials = trials_of(sweep, study, asked, before=[item.values for batch in past for item in batch])
+        before = [numbers for other in starts[:-1] for numbers in standing.batches[other].numbers]
+        trials = trials_of(sweep, study, asked, before=before)
         seeds, ids = sweep.design.seeds, trials.columns["trial_id"].astype(str).tolist()
         packs = packs_of(sweep, trials).names
         grouped = [ids[place : place + seeds] for place in range(0, len(ids), seeds)]
         # as it will be read from the plan, whose numbers differ in the last digit: going on must not depend on stops
-        kept = [study.read_back(asdict(trial.hyperparameters)) for trial in trials[::seeds]]
-        standing.batches[start] = Batch(start, kept, grouped, packs)
+        rows = [asdict(trial.hyperparameters) for trial in trials[::seeds]]
+        kept = [study.read_back(row) for row in rows]
+        standing.batches[start] = Batch(start, kept, [numbers_of(row) for row in rows], grouped, packs)
         self._of_pack |= dict.fromkeys(packs, standing)
         return trials
 
@@ -224,19 +253,6 @@ def median_of_seeds(outcomes: Iterable[float]) -> float | None:
     """
     middle = statistics.median_high(outcomes)
     return middle if math.isfinite(middle) else None
-
-
-def _note_batches(standing: Standing, rows: Sequence[Row], seeds: int) -> None:
-    """The batch that rows of one part of a plan make."""
-    ordered = sorted(rows, key=lambda row: (row["point"], row["seed"]))
-    configurations = [ordered[place : place + seeds] for place in range(0, len(ordered), seeds)]
-    start = int(ordered[0]["point"])
-    standing.batches[start] = Batch(
-        start,
-        [standing.study.read_back(group[0]) for group in configurations],
-        [[row["trial_id"] for row in group] for group in configurations],
-        list(dict.fromkeys(row["pack"] for row in rows)),
-    )
 
 
 def _check_same(directory: RunDirectory, sweep: Sweep) -> None:

@@ -260,6 +260,11 @@ def test_runs_say_how_far_they_are(build):
     assert repr(Runs({"a": build(keep=90), "b": build()})) == "Runs(a: 90 of 96 trials, b: 96 of 96 trials)"
 
 
+def test_runs_count_what_a_search_has_still_to_ask_for(build):
+    found = dataclasses.replace(build(keep=90), unasked={("manifold-d2", "ns"): 4})
+    assert repr(Runs({"a": found})) == "Runs(a: 90 of 100 trials)"
+
+
 # Drawing
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shlex
 import shutil
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import manypaths
 from analysis.failures import NO_WORD, cause_of, failures, lines_of
+from analysis.runs import load_results
 from study.errors import UserError
 from study.executor import InProcess
 from study.lease import lease
@@ -97,6 +99,17 @@ def test_examples_have_the_hyperparameters_that_differ(directory):
     assert [example["trial_id"] for example in group["examples"]] == sorted(ids)
 
 
+def test_what_a_search_has_still_to_ask_for_is_planned(directory, monkeypatch):
+    for pack in directory.parts("trials"):
+        spoil(directory, pack, ("diverged", "x", 3), ("diverged", "x", 6))
+    unasked = {("manifold-d2", "ns"): 3, ("dirac", "ns"): 2}
+    searching = dataclasses.replace(load_results(directory), unasked=unasked)
+    monkeypatch.setattr("analysis.failures.load_results", lambda _: searching)
+    found = failures(directory)
+    assert found["planned"] == 8 + 5
+    assert {group["method"]: group["of"] for group in found["groups"]} == {"ns": 4 + 3, "ns+gp1": 4}
+
+
 def test_many_examples_are_three(directory):
     packs = directory.parts("trials")
     for pack in packs:
@@ -120,7 +133,7 @@ def test_lost_trials_have_the_reason_of_the_last_attempt(directory):
 def test_an_attempt_that_ended_without_a_word_is_lost_unless_it_may_still_run(directory):
     lose(directory, directory.parts("trials")[0], outcome="started")
     (group,) = failures(directory)["groups"]
-    assert (group["status"], group["cause"]) == ("lost", NO_WORD)
+    assert (group["status"], group["cause"]) == ("interrupted", NO_WORD)
     with lease(directory):
         assert failures(directory)["groups"] == []
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,14 @@ def test_every_ending_has_its_state(mixed, journal):
     assert [trial.user_attrs["status"] for trial in second] == ["completed", "completed", "oom", "stopped"]
     assert [trial.user_attrs.get("success") for trial in second] == [True, True, False, None]
     assert all(study.direction == optuna.study.StudyDirection.MINIMIZE for study in found.values())
+
+
+def test_what_a_search_has_still_to_ask_for_is_planned_and_missing(mixed):
+    results = load_results(mixed)
+    results = dataclasses.replace(results, unasked={("manifold-d2", "ns"): 5})
+    counts = {draft.name: (draft.attributes["planned"], draft.attributes["missing"]) for draft in drafts(results)}
+    assert counts == {"tiny/manifold-d2/ns": (4 + 5, 1 + 5), "tiny/manifold-d2/ns+gp1": (4, 0)}
+    assert drafted(results, "ns").missing == 6
 
 
 def test_trials_say_which_they_are(mixed):
@@ -495,6 +504,23 @@ def test_mistakes_are_one_sentence_and_spoil_nothing(mixed, tmp_path, command, s
     assert "secret" not in error
     assert (tmp_path / "text").read_text() == "a diary\n"
     assert not Path(tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("storage", "module", "package"),
+    [
+        ("postgresql+psycopg://me:secret@host/x", "psycopg", "psycopg"),
+        ("postgresql+psycopg2://me:secret@host/x", "psycopg2", "psycopg2"),
+        ("mysql+pymysql://me:secret@host/x", "pymysql", "pymysql"),
+        ("mysql://me:secret@host/x", "MySQLdb", "mysqlclient"),
+    ],
+)
+def test_what_a_database_needs_is_named_as_pip_calls_it(mixed, command, monkeypatch, storage, module, package):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    code, _, error = command("export", "optuna", mixed, storage)
+    hidden = storage.replace("secret", "***")
+    reason = f"it needs a package that is not installed: pip install {package}"
+    assert (code, error) == (2, f"error: cannot write studies into {hidden}: {reason}\n")
 
 
 def test_names_that_would_be_the_same_are_refused(build):

@@ -76,7 +76,7 @@ def test_tunes_schedulers_stop_hopeless_trials_each_study_for_itself(tmp_path, p
 
 
 def test_a_pruner_without_ray_is_one_sentence(sweep):
-    search = {"trials": 4, "pruner": "asha"}
+    search = {"trials": 4, "batch": 2, "pruner": "asha"}
     content = sweep.model_dump(mode="json", exclude={"design", "claims", "confirmatory", "ranges"})
     spec = parse_sweep(content | {"search": search, "execution": {"pack": 1}}, source="a.toml")
     with pytest.raises(UserError, match=r"search\.pruner = 'asha' needs Ray: leave out --in-process, or the pruner"):

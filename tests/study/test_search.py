@@ -1,3 +1,4 @@
+import dataclasses
 import tomllib
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from search_spaces.domains import Choice, LogUniform, Uniform
 from study.errors import UserError
 from study.plan import expand
-from study.search import asked_next, batch_size, key_of, slots, studies_of, trials_of
+from study.search import asked_next, batch_size, key_of, numbers_of, slots, studies_of, trials_of
 from study.spec import parse_sweep, to_toml
 from study.sweep_run import load, packs_of
 
@@ -68,7 +69,15 @@ def test_a_file_without_a_search_is_normalised_as_before():
         ({"trials": 4, "options": {"n_startup_trials": "a"}}, "search.options.n_startup_trials = 'a': must be a whole"),
         (3, "search = 3: input should be a valid table"),
         ({"trials": 4, "pruner": "hyperband"}, "unknown search.pruner 'hyperband'"),
-        ({"trials": 4, "pruner": "asha"}, "search.pruner = 'asha': only a trial alone in its pack can be stopped"),
+        (
+            {"trials": 4, "batch": 2, "pruner": "asha"},
+            "search.pruner = 'asha': only a trial alone in its pack can be stopped",
+        ),
+        (
+            {"trials": 4, "pruner": "median"},
+            "search.pruner = 'median' with search.batch = 'auto', which is a pack, so one trial at a time: say how "
+            "many trials of a study are trained side by side, several, e.g. search.batch = 8 for 8 workers",
+        ),
         (
             {"trials": 4, "pruner_options": {"grace_period": 2}},
             "search.pruner_options.grace_period: none has no options",
@@ -113,8 +122,13 @@ def test_a_missing_package_is_one_sentence_at_the_desk_and_nothing_to_who_only_l
     assert parse_sweep(raw, source="a.toml", stored=True).search.sampler == "cmaes"
 
 
+def test_a_pruned_search_that_was_begun_without_a_batch_can_still_be_looked_at():
+    raw = RAW | {"search": {"trials": 4, "pruner": "asha"}, "execution": {"pack": 1}}
+    assert parse_sweep(raw, source="a.toml", stored=True).search.batch == "auto"
+
+
 def test_a_grace_longer_than_the_budget_is_one_sentence():
-    search = {"trials": 4, "pruner": "median", "pruner_options": {"grace_period": 3}}
+    search = {"trials": 4, "batch": 2, "pruner": "median", "pruner_options": {"grace_period": 3}}
     with pytest.raises(UserError, match=r"grace_period = 3: more than the 2 evaluations of budget\.evaluations"):
         sweep(search=search, execution={"pack": 1})
     assert (
@@ -162,6 +176,23 @@ def test_a_variant_has_a_study_of_its_own_with_its_own_ranges():
     assert (plain.structure["n_critic"], ttur.structure["n_critic"]) == (1, 3)
 
 
+def test_variants_of_a_method_cannot_ask_for_the_same_ends():
+    ratio = {"lr_d_ratio": {"log_uniform": [0.1, 7.3]}}
+    other = {"a": {"lr_d_ratio": {"uniform": [1.0, 7.3]}}, "b": {"lr_d_ratio": 7.3, "beta2": {"choice": [0.9, 0.99]}}}
+    found = studies_of(sweep(methods=["ns", "ns@a", "ns@b", "wgan+gp1"], variant=other, space=space(**ratio)))
+    spaces = [study.space for study in found]
+    assert spaces[0]["lr_d_ratio"] == LogUniform(0.1, 7.3)
+    assert spaces[0]["lr"] == spaces[3]["lr"]  # of another method nothing can be the same
+    assert spaces[2]["beta2"] == Choice((0.9, 0.99))
+    for name in ("lr", "beta1"):
+        lows, highs = zip(*((mine[name].low, mine[name].high) for mine in spaces[:3]), strict=True)
+        assert list(lows) == sorted({f"{low:.12g}": low for low in lows}.values())  # no two, each inside the former
+        assert list(highs) == sorted({f"{high:.12g}": high for high in highs}.values(), reverse=True)
+        assert lows[2] == pytest.approx(lows[0], rel=1e-4, abs=1e-4)
+        assert highs[2] == pytest.approx(highs[0], rel=1e-4)
+    assert 7.2999 < spaces[1]["lr_d_ratio"].high < 7.3
+
+
 def test_what_cannot_be_searched_is_one_sentence():
     assert "nothing to search" in refused(space={"override": {"lr": 0.1}})
     assert "nothing to search" in refused(space={"override": {"lr": {"choice": [0.1]}}})
@@ -206,7 +237,10 @@ def test_batches_asked_for_one_after_the_other_make_the_trials_of_all_together()
     (study,) = studies_of(found)
     asked = [{"lr": lr, "penalty_weight": w} for lr, w in [(1e-3, 1), (1e-3, 10), (1e-2, 1), (1e-3, 10), (1e-3, 10)]]
     whole = trials_of(found, study, asked, before=())
-    parts = [t for k in range(5) for t in trials_of(found, study, asked[k : k + 1], before=asked[:k])]
+    parts = []
+    for values in asked:
+        before = [numbers_of(dataclasses.asdict(trial.hyperparameters)) for trial in parts]
+        parts += trials_of(found, study, [values], before=before)
     assert list(whole) == parts
     assert len({t.trial_id for t in parts}) == 5
 
@@ -231,7 +265,7 @@ def test_no_two_studies_ask_for_the_same_and_the_seed_matters():
 
 
 def test_a_pruner_is_named_in_the_rows_so_that_even_a_random_search_is_marked():
-    search = {"trials": 4, "sampler": "random", "pruner": "asha"}
+    search = {"trials": 4, "batch": 2, "sampler": "random", "pruner": "asha"}
     for table, name in ((search, "random+asha"), (search | {"pruner": "none"}, "random")):
         found = sweep(search=table, execution={"pack": 1, "device": "cpu"}, methods=["ns"])
         assert {trial.sampler for trial in slots(found, "cpu")} == {name}

@@ -5,11 +5,14 @@ import shutil
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster.runs import missing
 from study.doctor import examine
 from study.errors import UserError
 from study.executor import InProcess
+from study.plan import expand
 from study.progress import live
 from study.records import planned_pack
 from study.replay import replay
@@ -195,6 +198,70 @@ def test_of_seeds_the_worse_middle_is_told_and_a_failing_middle_is_a_failure(out
     assert median_of_seeds(outcomes) == told
 
 
+def scripted(values):
+    """Asks for given configurations, one after the other, whatever the study."""
+
+    def ask(spec, study, past, *, count, starts):
+        return values[starts[-1] : starts[-1] + count]
+
+    return ask
+
+
+@st.composite
+def repetitions(draw):
+    """A space with ends of many digits, and a few values of it, asked for again and again."""
+    number = st.floats(1e-6, 1e3)
+    override, values = {"beta1": 0.5, "lr": draw(number)}, {}
+    for name in draw(st.sampled_from([["lr_d_ratio"], ["lr"], ["lr", "lr_d_ratio"]])):
+        low, high = sorted(draw(st.lists(number, min_size=2, max_size=2, unique_by=lambda x: f"{x:.9g}")))
+        if draw(st.booleans()):
+            override[name], found = {"choice": [low, high]}, [low, high]
+        else:
+            override[name], found = {"log_uniform": [low, high]}, [low, high, *draw(st.lists(st.floats(low, high)))]
+        values[name] = [float(f"{value:.12g}") for value in found]  # as it is asked for
+    one = st.fixed_dictionaries({name: st.sampled_from(found) for name, found in values.items()})
+    seeds, batch = draw(st.integers(1, 2)), draw(st.integers(1, 4))
+    asked = draw(st.lists(one, min_size=2, max_size=9))
+    return override, asked, seeds, batch
+
+
+@settings(max_examples=40, deadline=None)
+@given(repetitions())
+def test_what_is_asked_for_again_is_another_trial_whatever_the_numbers(tmp_path_factory, drawn):
+    override, asked_for, seeds, batch = drawn
+    spec = sweep(
+        tasks=["manifold-d2"],
+        methods=["ns"],
+        space={"override": override},
+        search={"trials": len(asked_for), "batch": batch},
+        design={"seeds": seeds},
+    )
+    folder = tmp_path_factory.mktemp("asked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("study.searching.asked_next", scripted(asked_for))
+        directory, *_ = go(folder / "run", spec)
+        with contextlib.suppress(KeyboardInterrupt):
+            go(folder / "stopped", spec, Quick(stop=1))
+        again, *_ = go(folder / "stopped", spec)
+    ids = [row["trial_id"] for row in directory.read_table("plan").to_pylist()]
+    assert len(ids) == len(set(ids)) == len(asked_for) * seeds
+    assert asked(again) == asked(directory)
+
+
+def test_an_end_of_a_ratio_that_is_asked_for_again_has_the_draws_of_a_table_with_the_same_rows(tmp_path, monkeypatch):
+    override = {"lr": 0.07, "beta1": 0.5, "lr_d_ratio": {"log_uniform": [0.113, 1.7]}}
+    assert 0.119 / 0.07 < 1.7  # as it is read from the plan, which has the product
+    ratios = [1.7, 0.113, 1.7, 1.7, 0.5, 1.7]
+    monkeypatch.setattr("study.searching.asked_next", scripted([{"lr_d_ratio": ratio} for ratio in ratios]))
+    raw = {"tasks": ["manifold-d2"], "methods": ["ns"], "space": {"override": override}}
+    directory, *_ = go(tmp_path / "run", sweep(**raw, search={"trials": 6, "batch": 2}))
+    table = {name: value for name, value in (RAW | raw).items() if name != "search"}
+    plain = parse_sweep(table | {"design": {"kind": "table", "table": "a.csv"}}, source="b.toml")
+    rows = [{"lr": 0.07, "beta1": 0.5, "beta2": 0.999, "lr_d_ratio": ratio} for ratio in ratios]
+    expected = [(trial.point, trial.trial_id, trial.config) for trial in expand(plain, rows)]
+    assert asked(directory, ("point", "trial_id", "config")) == expected
+
+
 # Stopped and taken up again
 
 
@@ -319,6 +386,30 @@ def test_a_study_waits_for_a_lost_pack_while_the_others_go_on(tmp_path):
     assert asked(directory) == asked(go(tmp_path / "whole", sweep())[0])
 
 
+def test_a_batch_that_trials_cut_short_says_nothing_of_the_next_wherever_it_stops(tmp_path):
+    raw = {"tasks": ["manifold-d2"], "methods": ["ns"], "execution": {"pack": 16, "device": "cpu"}}
+    few, many = (sweep(**raw, search={"trials": count, "batch": "auto"}) for count in (2, 34))
+    go(tmp_path / "whole", few)
+    whole, *_ = go(tmp_path / "whole", many)
+    assert [len(whole.read_part("plan", part)) for part in sorted(whole.parts("plan"))] == [2, 16, 16]
+    for stop in range(3):
+        root = tmp_path / f"stopped-{stop}"
+        go(root, few)
+        for _ in range(2):
+            with contextlib.suppress(KeyboardInterrupt):
+                go(root, many, Quick(stop=stop))
+        assert asked(go(root, many)[0]) == asked(whole)
+
+
+def test_a_batch_keeps_the_size_that_its_search_began_with_on_another_device(tmp_path):
+    raw = {"tasks": ["manifold-d2"], "methods": ["ns"], "search": {"trials": 20, "batch": "auto"}}
+    small, large = (sweep(**raw, execution={"pack": pack, "device": "cpu"}) for pack in (4, 16))
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "run", small, Quick(stop=1))
+    directory, *_ = go(tmp_path / "run", large)
+    assert [len(directory.read_part("plan", part)) for part in sorted(directory.parts("plan"))] == [4] * 5
+
+
 def test_a_search_may_get_more_trials_tasks_and_methods(tmp_path):
     small = sweep(tasks=["manifold-d2"], methods=["ns"])
     directory, *_ = go(tmp_path / "run", small)
@@ -439,3 +530,36 @@ def test_trials_that_are_really_trained_are_ordinary_rows_and_can_be_trained_aga
     assert {row["sampler"] for row in rows} == {"tpe"}
     row, same = replay(directory, spec, slots(spec, "cpu"), rows[-1]["trial_id"])
     assert (row["trial_id"], same) == (rows[-1]["trial_id"], True)
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory):
+    """A run of trained trials of which a pruner stopped every second one after its first evaluation."""
+    search = {"trials": 4, "batch": 2, "pruner": "asha"}
+    spec = sweep(tasks=["manifold-d2"], methods=["ns"], search=search, execution={"pack": 1, "device": "cpu"})
+    return go(tmp_path_factory.mktemp("pruned") / "run", spec, Strict())[0], spec
+
+
+def test_a_stopped_trial_that_is_trained_again_ends_where_it_was_stopped(pruned):
+    directory, spec = pruned
+    rows = directory.read_table("trials").to_pylist()
+    assert sorted(row["status"] for row in rows) == ["completed"] * 2 + ["stopped"] * 2
+    for stored in rows:
+        row, same = replay(directory, spec, slots(spec, "cpu"), stored["trial_id"])
+        assert (row["status"], row["reason"], row["generator_steps"], same) == (
+            *(stored[name] for name in ("status", "reason", "generator_steps")),
+            True,
+        )
+
+
+@pytest.mark.parametrize("change", ["another value", "a later row"])
+def test_of_a_stopped_trial_the_history_is_compared_for_its_row_has_no_metrics(pruned, tmp_path, change):
+    whole, spec = pruned
+    shutil.copytree(whole.root, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
+    stored = next(row for row in directory.read_table("trials").to_pylist() if row["status"] == "stopped")
+    table = directory.read_part("history", stored["pack"])
+    (row,) = table.to_pylist()
+    changed = [row | {"loss_d": row["loss_d"] + 1e-9}] if change == "another value" else [row, row | {"evaluation": 1}]
+    directory.write_part("history", stored["pack"], type(table).from_pylist(changed, schema=table.schema))
+    assert replay(directory, spec, slots(spec, "cpu"), stored["trial_id"])[1] is False
