@@ -7,7 +7,7 @@ import os
 import sys
 
 from benchmarks import analysis, calibration, chaos, engine, memory, methods, results, scale, storage, sweep
-from benchmarks.record import write
+from benchmarks.record import losses, recorded, write
 
 BENCHMARKS = {
     "engine": engine.run,
@@ -34,6 +34,7 @@ def main() -> None:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}: choose from all, {', '.join(BENCHMARKS)}")
+    worse: list[str] = []
     for name in names:
         print(f"# {name}", flush=True)
         load = os.getloadavg()[0]  # of whatever else is running: ratios of CPU time stand it, wall times do not
@@ -47,8 +48,11 @@ def main() -> None:
                     *([f"--trials {arguments.trials}"] if name == "sweep" and arguments.trials else []),
                 ]
             )
+            worse += losses(recorded(name), found.lines)
             write(name, found, command=command, load=load)
         print(flush=True)
+    if worse:
+        sys.exit("\n".join(["worse than recorded by more than a tenth:", *worse]))
 
 
 if __name__ == "__main__":

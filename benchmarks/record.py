@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -66,6 +67,30 @@ class Found:
             print(f"{line.what}: {line.text}" + (f"  (required {line.verdict})" if line.required else ""))
         for remark in self.remarks:
             print(f"- {remark}")
+
+
+LOSS = 0.1
+"""Part of a recorded ratio whose loss is worth a word."""
+
+
+def losses(before: Sequence[Line], after: Sequence[Line]) -> list[str]:
+    """Ratios with a requirement that are worse than recorded by more than LOSS, one sentence each."""
+    recorded = {line.what: line.measured for line in before if line.unit == "x" and line.required}
+    found = []
+    for line in after:
+        was = recorded.get(line.what)
+        if was is None or not line.required:
+            continue
+        gain = line.measured / was if line.required.startswith(">=") else was / line.measured
+        if gain < 1 - LOSS:
+            found.append(f"{line.what}: {line.text}, recorded were {was:.3g} x")
+    return found
+
+
+def recorded(name: str) -> list[Line]:
+    """The lines that results/NAME.json has; none where there is no such file."""
+    file = RESULTS / f"{name}.json"
+    return [Line(**line) for line in json.loads(file.read_text())["lines"]] if file.exists() else []
 
 
 def write(name: str, found: Found, *, command: str, load: float) -> None:
