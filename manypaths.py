@@ -16,7 +16,7 @@ from cluster.command import app as cluster_commands
 from cluster.command import job_status
 from study.command import app as study_commands
 from study.errors import UserError
-from study.options import Address, Json, SweepFile, interrupt
+from study.options import Address, Json, SweepFile, interrupt, without_key
 from study.terminal import say, show_json, show_rows, show_warning
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def plan(
     confirm_region: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN", help="Print the sweep file that puts the safe region of this sweep's run to the test."
+            metavar="RUN",
+            help="Print the sweep file that puts the safe region of this sweep's run to the test.",
+            callback=without_key,
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="With --confirm-region: the method whose region it is.")] = None,
@@ -103,7 +105,10 @@ def plan(
 @app.command()
 def run(
     file: SweepFile,
-    out: Annotated[str | None, typer.Option(help="Run directory, a path or URI.", show_default="runs/NAME")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Run directory, a path or URI.", show_default="runs/NAME", callback=without_key),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A Ray cluster; without it a local Ray is started.")
     ] = None,
@@ -151,7 +156,10 @@ def run(
 @app.command()
 def status(
     run_directory: Annotated[
-        str | None, typer.Argument(metavar="[TARGET]", help="A run directory; with --address a job or a sweep file.")
+        str | None,
+        typer.Argument(
+            metavar="[TARGET]", help="A run directory; with --address a job or a sweep file.", callback=without_key
+        ),
     ] = None,
     address: Address = None,
     json_: Json = False,

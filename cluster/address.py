@@ -74,6 +74,18 @@ def fault_at(address: str, *, seconds: float = CONNECT_SECONDS) -> str | None:
     return None
 
 
+def check_answers(given: str | None) -> str | None:
+    """Where the cluster's head is, as `cluster_address` says, if somebody is there.
+
+    Raises:
+        UserError: If it is no address, or nobody can be reached there; whether "auto" finds anybody, Ray will say.
+    """
+    address = cluster_address(given)
+    if address not in (None, AUTO) and (fault := fault_at(address)):
+        raise UserError(f"cannot reach the Ray cluster at {address}: {fault}")
+    return address
+
+
 def wait_for(address: str, stop: list[int], reason: str) -> None:
     """Wait for a head that was lost to come back.
 

@@ -51,6 +51,18 @@ def token() -> Token | None:
         raise UserError(f"{source}: cannot read the token: {reason}") from None
 
 
+def not_let_in() -> str:
+    """What to do where a Ray process was not let in; unlike `token`, Ray sends one only if it is told to."""
+    try:
+        given = token()
+    except UserError as error:
+        return str(error)
+    if os.environ.get("RAY_AUTH_MODE", "").strip().lower() == "token" and given:
+        return f"where it is a Ray head, it refuses the token from {given.source}: it is another cluster's"
+    where = f"the token from {given.source} is sent then" if given else f"for the token {HOW}"
+    return f"where it is a Ray head that asks for a token, set RAY_AUTH_MODE=token, and {where}"
+
+
 def _checked(text: str, source: str) -> Token:
     text = text.strip()
     if not text:

@@ -13,7 +13,7 @@ import typer
 
 from cluster.templates.command import app as templates
 from study.errors import UserError
-from study.options import Address, Json, SweepFile, interrupt
+from study.options import Address, Json, SweepFile, interrupt, without_key
 from study.terminal import say, show_json, show_rows
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 app.add_typer(templates, name="template")
 Target = Annotated[
-    str, typer.Argument(metavar="TARGET", help="A run directory; with --address a job's name or a sweep file.")
+    str,
+    typer.Argument(
+        metavar="TARGET", help="A run directory; with --address a job's name or a sweep file.", callback=without_key
+    ),
 ]
 
 
@@ -44,6 +47,8 @@ def submit(
     from cluster.shipping import destination, shipment_of
 
     shipment, where = shipment_of(file), destination(out)
+    if "://" not in out and not Path(out).is_absolute():
+        say(f"--out {out} is {where}, which has to mean the same place on every machine of the cluster")
     cluster = Cluster(address)
     job, new = cluster.submit(shipment, where, with_package=with_package, python=python, again=again)
     if json_:
@@ -66,8 +71,10 @@ def logs(
     from cluster import runs
 
     if address is None:
+        directory = runs.opened(target)
         with _interruptible():
-            runs.follow(runs.opened(target), _data, wait=follow)
+            if not runs.follow(directory, _data, wait=follow):
+                say(f"nothing was tried in {directory} yet")
         return
     cluster, job = _job(address, target)
     if not follow:
@@ -111,8 +118,11 @@ def job_status(address: str, target: str | None, *, json_: bool) -> None:
     if target is None:
         from cluster.jobs import Cluster
 
-        rows = [job.row for job in reversed(Cluster(address).jobs())]
+        cluster = Cluster(address)
+        rows = [job.row for job in reversed(cluster.jobs())]
         show_json(rows) if json_ else show_rows(rows)
+        if not rows:
+            say(f"{cluster.address} has no jobs that were submitted")
         return
     _, job = _job(address, target)
     if json_:
@@ -151,19 +161,28 @@ def _end(job: Job) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    signal.signal(signal.SIGTERM, interrupt)
+    """A signal ends the command, and more of them do not disturb its end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise typer.Exit(128 + int(stop.args[0] if stop.args else signal.SIGINT)) from None
+        raise typer.Exit(128 + int(stop.args[0])) from None
+
+
+def _interrupt_once(number: int, frame: object) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    interrupt(number, frame)
 
 
 @contextmanager
 def _detaching(cluster: Cluster, job: Job) -> Iterator[None]:
     """A signal ends the following, not the job."""
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        say(f"\njob {job.id} goes on; to see or to end it: manypaths attach|stop {job.id} --address {cluster.address}")
-        raise typer.Exit(128 + int(stop.args[0] if stop.args else signal.SIGINT)) from None
+    with _interruptible():
+        try:
+            yield
+        except KeyboardInterrupt:
+            where = f"{job.id} --address {cluster.address}"
+            say(f"\njob {job.id} goes on; to see or to end it: manypaths attach|stop {where}")
+            raise

@@ -19,15 +19,17 @@ def executor_of(sweep: Sweep, address: str | None, *, in_process: bool) -> Execu
         in_process: True for this process, without Ray.
 
     Raises:
-        UserError: If the sweep asks for what only Ray has.
+        UserError: If the sweep asks for what only Ray has, or nobody answers at the address.
     """
     device = resolve_device(sweep)
     if in_process and sweep.search is not None and sweep.search.pruner != "none":
         raise UserError(f"search.pruner = {sweep.search.pruner!r} needs Ray: leave out --in-process, or the pruner")
     if in_process:
         return InProcess(device=device)
+    from cluster.address import check_answers
     from cluster.tune import RayTune  # and Ray: seconds
 
+    check_answers(address)  # before anything is written
     workers = None if sweep.execution.workers == "auto" else sweep.execution.workers
     data = os.environ.get(DATA_ROOT) if sweep.execution.data else None
     gpu = None if sweep.execution.gpu == "auto" else sweep.execution.gpu

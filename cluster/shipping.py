@@ -6,18 +6,17 @@ folder with the sweep, and this package where it is sent along, which then comes
 
 from __future__ import annotations
 
-import os
-import posixpath
 import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from study import user_files
 from study.errors import UserError
+from study.options import without_key
 from study.spec import Sweep, files_named, to_toml
 from study.sweep_run import load
 from study.trial import digest
@@ -53,19 +52,16 @@ def shipment_of(path: Path) -> Shipment:
     sweep, trials = load(path)
     _check_travels(sweep)
     content = path.read_bytes()
-    table = os.path.normpath(sweep.design.table) if sweep.design.table else ""
-    # as deep as the table's path climbs, so that the path means the same there
-    folder = "/".join([FOLDER, *("up" for part in Path(table).parts if part == "..")])
     files = {}
-    if table:
-        files[posixpath.normpath(f"{folder}/{table}")] = (path.parent / table).read_bytes()
+    if sweep.design.table:
+        files[f"{FOLDER}/{sweep.design.table}"] = (path.parent / sweep.design.table).read_bytes()
     drawn = {trial.hyperparameters.network or "" for trial in trials}  # a design table may name networks
     named = [*files_named(tomllib.loads(content.decode("utf-8-sig"))), *user_files.files_in(sorted(drawn))]
     for file in named:
         # where `study.user_files` looks for the files that a run keeps
-        files[f"{folder}/files/{quote(file, safe='')}"] = user_files.content_of(file)
+        files[f"{FOLDER}/files/{quote(file, safe='')}"] = user_files.content_of(file)
     hashed = digest([to_toml(sweep), {name: digest(data.hex()) for name, data in files.items()}])
-    target = f"{folder}/{sweep.name}.toml"
+    target = f"{FOLDER}/{sweep.name}.toml"
     return Shipment(sweep.name, hashed, target, files | {target: content})
 
 
@@ -109,9 +105,7 @@ def destination(out: str) -> str:
     """
     if "://" not in out:
         return str(Path(out).absolute())
-    if "@" in urlsplit(out).netloc:
-        raise UserError("--out holds a key or password: give the cluster's machines their own, in their environment")
-    return out.rstrip("/")
+    return without_key(out).rstrip("/")
 
 
 def entrypoint(shipment: Shipment, out: str, *, python: str) -> str:

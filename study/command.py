@@ -17,7 +17,9 @@ app = typer.Typer(rich_markup_mode=None)
 def methods(name: Name = None, json_: Json = False) -> None:
     """List losses, penalties and techniques, or print one method in full."""
     from study.catalogue import method_page, methods_list
+    from study.user_files import provide_here
 
+    provide_here(name or "")
     show_entries(method_page(name) if name else methods_list(), json_=json_)
 
 
@@ -25,7 +27,9 @@ def methods(name: Name = None, json_: Json = False) -> None:
 def tasks(name: Name = None, json_: Json = False) -> None:
     """List tasks, or print one in full: metric, threshold, anchors, controls and the reasoning."""
     from study.catalogue import task_page, tasks_list
+    from study.user_files import provide_here
 
+    provide_here(name or "")
     show_entries(task_page(name) if name else tasks_list(), json_=json_)
 
 

@@ -77,7 +77,10 @@ IDENTITY = (
     Column("norm_g", "string", "normalisation of the generator"),
     Column("norm_d", "string", "normalisation of the discriminator"),
     Column(
-        "sampler", "string", "how the configuration was chosen: sobol, random, grid, table; by a search tpe, cmaes, gp"
+        "sampler",
+        "string",
+        "how the configuration was chosen: sobol, random, grid, table; by a search tpe, cmaes, gp, random, "
+        "with a pruner tpe+asha and the like",
     ),
     Column("engine_epoch", "int32", "number of the training engine's bits"),
     Column("schema_version", "int32", "version of this schema"),

@@ -34,6 +34,7 @@ from study.errors import UserError, unknown
 from study.forms import read_domain, write_domain
 from study.memory import bytes_of
 from study.methods import parse_method
+from study.paths import normal_paths
 from study.prior_checks import check_domains
 from study.search_checks import check_search, check_searching
 from study.tasks.table import get_task
@@ -186,7 +187,7 @@ class Sweep(_Table):
         execution: Where and how; `data` is the folder with the user's data sets.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: str = Field(max_length=100)
     notice: str | None = None
     tasks: tuple[str, ...] = Field(min_length=1, strict=False)
     methods: tuple[str, ...] = Field(min_length=1, strict=False)
@@ -199,6 +200,13 @@ class Sweep(_Table):
     search: SearchTable | None = None
     variant: dict[str, dict[str, AnyDomain]] = Field(default_factory=dict)
     execution: ExecutionTable = ExecutionTable()
+
+    @field_validator("name")
+    @classmethod
+    def _a_folders(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'")
+        return name
 
     @field_validator("confirmatory", mode="before")
     @classmethod
@@ -294,6 +302,7 @@ def read_sweep(path: Path) -> Sweep:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
+    raw = _with_normal_paths(raw, str(path))
     execution = raw.get("execution")
     if isinstance(execution, dict) and isinstance(execution.get("data"), str):
         # tasks are looked up while the file is validated, and some look for their data
@@ -326,16 +335,25 @@ def parse_sweep(raw: Mapping[str, Any], *, source: str, stored: bool = False) ->
     Raises:
         UserError: One sentence for the first thing that may not be.
     """
+    given = raw if stored else _with_normal_paths(raw, source)
     try:
-        return Sweep.model_validate(raw, context={"stored": stored})
+        return Sweep.model_validate(given, context={"stored": stored})
     except ValidationError as error:
         raise UserError(f"{source}: {_sentence(error)}") from None
     except (UserError, DomainError) as error:
         raise UserError(f"{source}: {error}") from None
 
 
+def _with_normal_paths(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
+    try:
+        return normal_paths(raw)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
 def _sentence(error: ValidationError) -> str:
-    first, *others = error.errors()
+    # a key that is missing may be there under a wrong name, which says more
+    first, *others = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     location = [str(part) for part in first["loc"]]
     if location[-1:] and re.match(
         r"literal\[|constrained-int$", location[-1]

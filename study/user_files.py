@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import posixpath
 import re
 import sys
 import traceback
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from study.errors import UserError
+from study.terminal import say
 
 if TYPE_CHECKING:
     from study.store import RunDirectory
@@ -34,38 +36,81 @@ def is_reference(text: str) -> bool:
     return REFERENCE.fullmatch(text) is not None
 
 
+def normalised(text: str) -> str:
+    """A text whose references name each file in one way: `./own.py:x` is `own.py:x`. Absolute paths stay."""
+    return re.sub(rf"{FILE}(?=:)", lambda match: normal_path(match[0]), text)
+
+
+def normal_path(path: str) -> str:
+    """A relative path without detours; an absolute one as it is."""
+    return path if path.startswith("/") else posixpath.normpath(path)
+
+
+def climbs(path: str) -> bool:
+    """True for a relative path that leaves the folder it is relative to."""
+    return normal_path(path).split("/")[0] == ".."
+
+
 def files_in(texts: Iterable[str]) -> list[str]:
     """The files that some texts refer to anywhere, each once, in the order met."""
-    return list(dict.fromkeys(match["file"] for text in texts for match in REFERENCE.finditer(text)))
+    return list(dict.fromkeys(normal_path(match["file"]) for text in texts for match in REFERENCE.finditer(text)))
 
 
 def provide(file: str, content: bytes) -> None:
     """Say what a file holds, before anything in it is asked for; takes the place of what it held before."""
-    _provided[file] = content
+    _provided[normal_path(file)] = content
 
 
 def content_of(file: str) -> bytes:
-    """What a file holds: as provided, or else read from the current folder.
+    """What a file holds, as provided; it is read from nowhere else, or a worker would take what lies about.
 
     Raises:
-        UserError: There is no such file.
+        UserError: It was not provided.
     """
     if file not in _provided:
-        provide_from(Path(), file)
+        raise UserError(f"{file!r} is not among the files that the sweep names and the run keeps")
     return _provided[file]
 
 
 def provide_from(folder: Path, file: str) -> None:
-    """Read a file relative to a folder, and provide it.
+    """Read a file relative to the folder of a sweep file, and provide it; where a run keeps a copy there, that.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: It cannot be read, or its path leaves the folder.
     """
-    own, kept = folder / file, folder / "files" / quote(file, safe="")  # a run keeps it there, beside its sweep file
+    if climbs(file):
+        raise UserError(f"{file!r}: a relative path stays below the folder of the sweep file; give an absolute one")
+    _read(folder, file)
+
+
+def provide_here(text: str) -> None:
+    """Read the files that a text of the command line refers to, relative to the current folder, and provide them.
+
+    Raises:
+        UserError: One cannot be read.
+    """
+    for file in files_in([text]):
+        _read(Path(), file)
+
+
+def _read(folder: Path, file: str) -> None:
+    quoted = quote(file, safe="")
+    given, kept = _content(folder / file), _content(folder / "files" / quoted)
+    # "files/a%2Fown.py" is no user's name for anything, but "files/own.py" may well be, beside "own.py"
+    if isinstance(kept, bytes) and (quoted != file or isinstance(given, OSError)):
+        if isinstance(given, bytes) and given != kept:
+            say(f"{file} was changed since {folder.absolute()} was given its copy: the copy is what is run")
+        given = kept
+    if isinstance(given, OSError):
+        raise UserError(f"cannot read {file!r} in {folder.absolute()}: {given.strerror}")
+    provide(file, given)
+
+
+def _content(path: Path) -> bytes | OSError:
     try:
-        provide(file, (kept if kept.exists() and not own.exists() else own).read_bytes())
+        return path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {file!r} in {folder.absolute()}: {error.strerror}") from None
+        return error
 
 
 def ship(directory: RunDirectory, files: Iterable[str]) -> None:
@@ -78,8 +123,8 @@ def ship(directory: RunDirectory, files: Iterable[str]) -> None:
 
 def receive(directory: RunDirectory) -> None:
     """Provide the files of a run directory, whatever else lies under their names."""
-    for name in directory.names("files", suffix=".py"):
-        content = _readable(directory, f"files/{name}")
+    for name in (entry.name for entry in directory.entries("files")):  # hidden ones too
+        content = _readable(directory, f"files/{name}") if name.endswith(".py") else None
         if content is not None:
             provide(unquote(name), content)
 
@@ -126,7 +171,7 @@ def _parts(reference: str) -> tuple[str, str]:
     match = REFERENCE.fullmatch(reference)
     if match is None:
         raise UserError(f"{reference!r} is not of the form FILE.py:NAME")
-    return match["file"], match["name"]
+    return normal_path(match["file"]), match["name"]
 
 
 @functools.cache

@@ -29,7 +29,7 @@ execution.device = "cpu"
 @pytest.fixture
 def cli(monkeypatch, capsys):
     """A function running a command line; gives its exit code, standard output and standard error."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["manypaths", *map(str, arguments)])
@@ -42,7 +42,8 @@ def cli(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     yield call
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -134,6 +135,15 @@ def test_without_out_the_directory_is_named_by_the_sweep(cli, file, monkeypatch)
     monkeypatch.chdir(file.parent)
     code, printed, _ = cli("run", file, "--in-process")
     assert (code, printed.strip()) == (0, str(file.parent / "runs" / "tiny"))
+
+
+def test_a_run_of_which_nothing_was_tried_has_no_log_and_says_so(cli, run):
+    told = cli("logs", run)
+    assert (told[0], told[2]) == (0, "")
+    assert len(told[1].splitlines()) == 2
+    for note in (run / "attempts").iterdir():
+        note.unlink()
+    assert cli("logs", run) == (0, "", f"nothing was tried in {run} yet\n")
 
 
 def test_a_grown_sweep_says_so(cli, file, run):
@@ -255,6 +265,44 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(cli, tmp_path, monkeypatch, a
     assert words.startswith("error: ")
     assert sentence in words
     assert words.count("\n") == 1
+
+
+S3 = "s3://AKIA:hunter2@nobucket/x?endpoint_override=127.0.0.1:1&scheme=http"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "tiny.toml", "--out", S3),
+        ("status", S3),
+        ("report", S3),
+        ("doctor", S3),
+        ("logs", S3),
+        ("stop", S3),
+        ("submit", "tiny.toml", "--address", "http://127.0.0.1:1", "--out", S3),
+        ("template", "slurm", "tiny.toml", "--out", S3),
+        ("plan", "tiny.toml", "--confirm-region", S3, "--method", "ns"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_key_in_the_address_of_a_run_is_refused_and_not_printed(cli, file, monkeypatch, arguments):
+    monkeypatch.chdir(file.parent)
+    code, printed, words = cli(*arguments)
+    assert (code, printed) == (2, "")
+    assert words.startswith("error: the address of the run directory holds a key or password")
+    assert words.count("\n") == 1
+    assert "AKIA" not in words
+    assert "hunter2" not in words
+
+
+def test_nobody_at_an_address_is_found_out_before_anything_is_written(cli, file, out, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    code, printed, words = cli("run", file, "--out", out, "--address", "127.0.0.1:1")
+    assert (code, printed) == (2, "")
+    assert words == "error: cannot reach the Ray cluster at 127.0.0.1:1: Connection refused\n"
+    assert not out.exists()
+    assert cli("run", file, "--out", out, "--address", "nonsense")[0] == 2
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("verb", ["plan", "run"])

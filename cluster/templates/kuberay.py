@@ -80,8 +80,12 @@ def _check(job: Job, sizes: Sizes, image: str, namespace: str, claim: str | None
             check_word(option, value, rule=NAME)
     if claim is None:
         check_uri(job.out)
-    elif "://" not in job.out and not job.out.startswith("/runs/"):
-        raise UserError(f"--out {job.out}: --claim {claim} is mounted at /runs, so give /runs/NAME or a URI")
+        return
+    where = f"--claim {claim} with --out {job.out}: the claim is mounted at /runs"
+    if "://" not in job.out and not job.out.startswith("/runs/"):
+        raise UserError(f"{where}, so give --out /runs/NAME")
+    if "://" in job.out and not (job.sweep.execution.data or "").startswith("/runs/"):
+        raise UserError(f"{where}, where nothing would be read or written; leave one of them out")
 
 
 def _check_size(shipment: Shipment) -> None:

@@ -14,6 +14,9 @@ from study.errors import UserError
 GRACE = 120
 """Seconds before the end of the job at which it is told."""
 
+SHORTEST = 300
+"""Seconds of the shortest job that gets anywhere: Ray starts, something is trained, and the notice is given."""
+
 TIME = re.compile(r"(\d+-)?\d{1,3}(:\d{2}){0,2}")
 
 
@@ -32,6 +35,11 @@ def slurm(job: Job, sizes: Sizes, *, time: str, partition: str | None = None) ->
     check_sizes(sizes, job.sweep)
     if not TIME.fullmatch(time):
         raise UserError(f"--time {time!r}: must be a SLURM time, e.g. 24:00:00 or 2-12:00:00")
+    if _seconds(time) < SHORTEST:
+        raise UserError(
+            f"--time {time} is {_seconds(time)} seconds: must be at least {SHORTEST}, for {GRACE} before its end the "
+            "job is told to stop, and would queue itself again without having trained anything"
+        )
     options = {
         "job-name": f"manypaths-{job.sweep.name}",
         "output": "%x-%j.log",
@@ -65,3 +73,11 @@ def slurm(job: Job, sizes: Sizes, *, time: str, partition: str | None = None) ->
     ]
     body = resources.files("cluster.templates").joinpath("sweep.sbatch").read_text(encoding="utf-8")
     return "\n".join(lines) + body
+
+
+def _seconds(time: str) -> int:
+    """A time as SLURM reads it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S (sbatch's manual page, --time)."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    return 86400 * int(days or 0) + sum(part * unit for part, unit in zip(parts, units, strict=False))

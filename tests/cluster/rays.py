@@ -63,6 +63,9 @@ if __name__ == "study.worker":
 
     def out_of_memory(error):
         return isinstance(error, MemoryError)
+
+    def storage_fault(directory, error):
+        return isinstance(error, OSError)
 else:
     sys.meta_path.insert(0, Finder())
 '''

@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.auth import token
+from cluster.auth import not_let_in, token
 from study.errors import UserError
 
 
@@ -56,3 +56,20 @@ def test_a_file_that_is_not_there(home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home))
     with pytest.raises(UserError, match="cannot read the token: Is a directory"):
         token()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong-one"}, "refuses the token from RAY_AUTH_TOKEN: it is ano"),
+        ({"RAY_AUTH_TOKEN": "right-one"}, "set RAY_AUTH_MODE=token, and the token from RAY_AUTH_TOKEN is sent then"),
+        ({}, "set RAY_AUTH_MODE=token, and for the token set RAY_AUTH_TOKEN, or"),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "right-one"}, "set RAY_AUTH_MODE=token, and for the token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/none"}, "RAY_AUTH_TOKEN_PATH (/none): there is no such file"),
+    ],
+)
+def test_who_was_not_let_in_is_told_what_is_wrong_with_what_was_given(monkeypatch, settings, sentence):
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert sentence in not_let_in()
+    assert "-one" not in not_let_in()

@@ -36,13 +36,13 @@ pytestmark = [
 
 SWEEP = """
 name = "small"
-tasks = ["mine.py:points", "manifold-d2"]
+tasks = ["./mine.py:points", "manifold-d2"]
 methods = ["ns", "ns+gp1"]
 budget.steps = {steps}
 budget.evaluations = 5
 space.override.lr = {{log_uniform = [1e-3, 1e-1]}}
 design.kind = "table"
-design.table = "../design.csv"
+design.table = "tables/design.csv"
 execution.pack = 2
 execution.device = "cpu"
 """
@@ -143,7 +143,7 @@ def descendants(top):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A user's folder full of names that are ours, and beside it the sweep's design table."""
+    """A user's folder full of names that are ours, and the sweep's design table."""
     folder = tmp_path / "user's $(touch hit) folder"
     folder.mkdir()
     for package in ("study", "analysis", "cluster", "search_spaces", "ray"):
@@ -152,7 +152,8 @@ def folder(tmp_path):
     for module in ("torch", "numpy", "manypaths", "typer", "sitecustomize"):
         (folder / f"{module}.py").write_text(HOSTILE)
     (folder / "mine.py").write_text(MINE)
-    (tmp_path / "design.csv").write_text("lr\n0.001\n0.01\n0.03\n0.1\n")
+    (folder / "tables").mkdir()
+    (folder / "tables" / "design.csv").write_text("lr\n0.001\n0.01\n0.03\n0.1\n")
     return folder
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cluster.shipping import FOLDER, destination, entrypoint, package_files, shipment_of, write_files
+from study import user_files
 from study.errors import UserError
 from study.sweep_run import load
 
@@ -55,12 +56,10 @@ def test_only_what_the_sweep_names_travels_and_none_of_it_at_the_top(file):
     assert shipment.sweep == f"{FOLDER}/small.toml"
 
 
-@pytest.mark.parametrize("where", [".", "..", "../..", "../tables", "deep/er"])
-def test_a_design_table_means_the_same_where_it_arrives(file, tmp_path, where, monkeypatch):
-    inner = file.parent / "inner"
-    inner.mkdir()
-    file = inner / "sweep.toml"
-    table = inner / where / "design.csv"
+@pytest.mark.parametrize("where", [".", "deep/er", "./deep/../deeper"])
+def test_a_design_table_means_the_same_where_it_arrives(file, tmp_path, where):
+    (file.parent / "deep").mkdir()
+    table = file.parent / where / "design.csv"
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text("lr\n0.001\n0.02\n")
     named = f"{where}/design.csv"
@@ -140,6 +139,38 @@ def test_destinations(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert destination("runs/x") == str(tmp_path / "runs/x")
     assert destination("s3://bucket/runs/x/") == "s3://bucket/runs/x"
-    with pytest.raises(UserError, match="--out holds a key or password") as refused:
+    with pytest.raises(UserError, match="holds a key or password") as refused:
         destination("s3://key:secret@bucket/runs")
     assert "secret" not in str(refused.value)
+
+
+def own_sweep(file, name):
+    file.write_text(FILE.replace('"manifold-d2"', f'"{name}:points"') + "space.override.lr = 1e-3\n")
+    return file
+
+
+def test_a_detour_in_a_files_name_changes_neither_the_job_nor_what_travels(file):
+    (file.parent / "mine.py").write_text(TASK)
+    plain, detour = shipment_of(own_sweep(file, "mine.py")), shipment_of(own_sweep(file, "./mine.py"))
+    assert plain.hash == detour.hash
+    assert set(plain.files) == set(detour.files) == {f"{FOLDER}/small.toml", f"{FOLDER}/files/mine.py"}
+
+
+def test_the_job_takes_what_was_shipped_though_its_machine_has_the_file_as_it_is_now(file, tmp_path, capsys):
+    own, arrived = file.parent / "mine.py", tmp_path / "arrived"
+    own.write_text(TASK)
+    shipment = shipment_of(own_sweep(file, str(own)))
+    expected = ids(file)
+    write_files(shipment.files, arrived)
+    own.write_text(TASK.replace("0.05", "0.06"))
+    user_files._provided.clear()
+    assert ids(arrived / shipment.sweep) == expected
+    assert capsys.readouterr().err.startswith(f"{own} was changed since {arrived / FOLDER} was given its copy")
+    assert ids(file) != expected
+
+
+def test_a_table_outside_the_sweeps_folder_does_not_travel(file):
+    (file.parent.parent / "design.csv").write_text("lr\n0.001\n")
+    file.write_text(FILE + 'space.override.lr = 1.0\ndesign.kind = "table"\ndesign.table = "../design.csv"\n')
+    with pytest.raises(UserError, match=r"design\.table = '\.\./design\.csv': a relative path stays below"):
+        shipment_of(file)

@@ -253,8 +253,12 @@ def test_sizes_reach_the_pods(file):
         ((), "--out is missing"),
         (("--out", "runs/x"), "--out .*/runs/x is a path"),
         (("--out", "file:///x"), "share no disk"),
-        (("--out", "s3://key:secret@host/b"), "--out holds a key or password"),
-        (("--out", "/elsewhere", "--claim", "disk"), "--claim disk is mounted at /runs"),
+        (("--out", "s3://key:secret@host/b"), "holds a key or password"),
+        (
+            ("--out", "/elsewhere", "--claim", "disk"),
+            "--claim disk with --out /elsewhere: the claim is mounted at /runs",
+        ),
+        (("--out", "s3://b/x", "--claim", "disk"), "--claim disk with --out s3://b/x: .*leave one of them out"),
         (("--out", "s3://b/x", "--namespace", "a\nb: c"), "--namespace"),
         (("--out", "s3://b/x", "--namespace", "Upper"), "lower-case"),
         (("--out", "s3://b/x", "--image", "x; rm -rf /"), "--image 'x; rm -rf /'"),
@@ -357,6 +361,11 @@ def test_the_options_reach_sbatch(file):
     [
         (("--time", "soon"), "--time 'soon': must be a SLURM time"),
         (("--time", "1:00\n#SBATCH --wrap=x"), "must be a SLURM time"),
+        (("--time", "1"), "--time 1 is 60 seconds: must be at least 300"),
+        (("--time", "00:01:00"), "--time 00:01:00 is 60 seconds: must be at least 300"),
+        (("--time", "4:59"), "--time 4:59 is 299 seconds"),
+        (("--time", "0-00:04"), "--time 0-00:04 is 240 seconds"),
+        (("--time", "0"), "--time 0 is 0 seconds"),
         (("--partition", "a b"), "--partition 'a b'"),
         (("--out", " "), "must be a path or a URI"),
         (("--gpus", "1"), "execution.device = "),
@@ -365,6 +374,11 @@ def test_the_options_reach_sbatch(file):
 def test_slurm_refuses_in_a_sentence(file, options, words):
     with pytest.raises(UserError, match=words):
         printed("slurm", file, *options, code=2)
+
+
+@pytest.mark.parametrize("time", ["5", "5:00", "00:05:00", "0-00:05", "0-1", "1-0", "2-12:00:00"])
+def test_slurm_takes_every_form_of_a_time(file, time):
+    assert directives(printed("slurm", file, "--time", time))["time"] == time
 
 
 def test_the_batch_script_quotes_the_users_words(file, tmp_path):

@@ -65,7 +65,7 @@ def test_a_file_plans_within_minutes_and_its_regions_hold_enough_points(file):
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """A folder with a small CIFAR-10 in its own format, beside a copy of the file that wants it and of its table."""
+    """A folder with a small CIFAR-10 in its own format, below a copy of the file that wants it and of its table."""
     monkeypatch.setenv("MANYPATHS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv(DATA_ROOT, "")  # set by the sweep file, and taken back afterwards
     images_module._load.cache_clear()
@@ -73,10 +73,9 @@ def cifar(tmp_path, monkeypatch):
     labels = np.arange(300) % 10
     colours = generator.integers(40, 215, (10, 1, 1, 3))
     pictures = np.clip(colours[labels] + generator.integers(-40, 40, (300, 32, 32, 3)), 0, 255).astype(np.uint8)
-    folder = tmp_path / "data" / "cifar-10-batches-py"
+    folder = tmp_path / "claims" / "data" / "cifar-10-batches-py"
     files.write_cifar_pickles(folder, (pictures, labels), (pictures[::-1], labels[::-1]))
     claims = tmp_path / "claims"
-    claims.mkdir()
     text = (FOLDER / f"{OF_FILES}.toml").read_text()
     (claims / f"{OF_FILES}.toml").write_text(text.replace('["cifar10"]', '["cifar10[features=pixels, samples=64]"]'))
     (claims / "27-settings.csv").write_text((FOLDER / "27-settings.csv").read_text())
@@ -121,7 +120,7 @@ def test_a_file_runs_and_comes_to_verdicts(file, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_file_on_cifar_10_runs_on_a_small_file_of_its_format(cifar, tmp_path, monkeypatch):
-    monkeypatch.setenv(DATA_ROOT, str(tmp_path / "data"))
+    monkeypatch.setenv(DATA_ROOT, str(tmp_path / "claims" / "data"))
     raw = tomllib.loads(cifar.read_text())
     raw["space"]["override"] |= {"lr": 1e-3, "width_g": 8, "width_d": 8}
     verdicts_of(tiny(raw), tmp_path / "run")

@@ -188,8 +188,9 @@ LINES = [
         "unknown penalty in space.override.penalty_weight.when: 'gp2': choose from gp",
     ),
     # the name is a folder's
-    ('name = "a/b"', 'name = "a/b": string should match pattern'),
-    ('name = ".."', 'name = "..": string should match pattern'),
+    ('name = "a/b"', 'name = "a/b": must begin with a letter or digit and hold only letters, digits, '),
+    ('name = ".."', 'name = "..": must begin with a letter or digit and hold only letters, digits, '),
+    ('name = "a\\n"', "must begin with a letter or digit"),
     ("name = 3", "name = 3: input should be a valid string"),
 ]
 
@@ -203,6 +204,13 @@ def test_whatever_may_not_be_is_refused_in_one_sentence(line, sentence):
 def test_a_missing_key_is_named(key):
     text = "\n".join(line for line in FILE.splitlines() if not line.startswith(key))
     assert refusal(text) == f"{key} is missing"
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("budget.steps", "budget.step"), ("tasks", "task"), ("name", "nam")])
+def test_a_key_that_is_missing_since_it_is_misspelt_is_named_as_it_is(right, wrong):
+    text = "\n".join(wrong + line.removeprefix(right) if line.startswith(right) else line for line in FILE.splitlines())
+    own = right.rpartition(".")[2]
+    assert refusal(text).startswith(f"unknown key '{wrong}': did you mean '{own}'? known here are ")
 
 
 def test_a_space_without_a_learning_rate_is_refused():

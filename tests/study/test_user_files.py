@@ -13,6 +13,7 @@ from study.errors import UserError
 from study.executor import InProcess
 from study.methods import parse_method
 from study.progress import live
+from study.spec import to_toml
 from study.store import RunDirectory
 from study.sweep_run import load, run_sweep
 from study.tasks.table import get_task
@@ -240,14 +241,100 @@ def test_data_outside_their_bounds_are_refused(sweep_file):
         load(sweep_file)
 
 
-def test_a_reference_is_found_in_the_current_folder_too(sweep_file, monkeypatch):
+def test_a_reference_of_the_command_line_is_found_in_the_current_folder(sweep_file, monkeypatch):
+    user_files._provided.clear()
+    monkeypatch.chdir(sweep_file.parent / "tasks")
+    user_files.provide_here("mine.py:circle")
+    user_files.provide_here("../parts.py:cauchy+./../parts.py:gp2")
+    task = get_task("mine.py:circle")
+    assert task is get_task("mine.py:circle")
+    assert (task.name, task.data_width) == ("mine.py:circle", 2)
+    assert task.fingerprint == user_files.digest_of("mine.py:circle")
+    assert parse_method("../parts.py:cauchy+../parts.py:gp2+ema").penalty_entry.weight == 2.0
+    with pytest.raises(UserError, match=r"cannot read 'none\.py' in .*: No such file"):
+        user_files.provide_here("none.py:x")
+
+
+def test_nothing_is_taken_from_the_current_folder_unasked(sweep_file, monkeypatch):
+    """As in a worker, which is started anywhere."""
     user_files._provided.clear()
     monkeypatch.chdir(sweep_file.parent)
-    task = get_task("tasks/mine.py:circle")
-    assert task is get_task("tasks/mine.py:circle")
-    assert (task.name, task.data_width) == ("tasks/mine.py:circle", 2)
-    assert task.fingerprint == user_files.digest_of("tasks/mine.py:circle")
-    assert parse_method("parts.py:cauchy+parts.py:gp2+ema").penalty_entry.weight == 2.0
+    with pytest.raises(UserError, match=r"'parts\.py' is not among the files that the sweep names and the run keeps"):
+        parse_method("parts.py:cauchy")
+
+
+@pytest.mark.parametrize("name", ["./tasks/mine.py", "tasks//mine.py", "tasks/./x/../mine.py"])
+def test_a_detour_changes_neither_the_trials_nor_what_the_run_keeps(sweep_file, tmp_path, name):
+    before, plain = ids(sweep_file), to_toml(load(sweep_file)[0])
+    write(sweep_file, SWEEP.replace("tasks/mine.py", name).replace('"parts.py', '"./parts.py'))
+    assert ids(sweep_file) == before
+    assert to_toml(load(sweep_file)[0]) == plain
+    run(sweep_file, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run/files").iterdir()) == ["parts.py", "tasks%2Fmine.py"]
+    assert {row["task"] for row in pq.read_table(tmp_path / "run/trials", columns=["task"]).to_pylist()} == {
+        "tasks/mine.py:circle",
+        "tasks/mine.py:circle[radius=2]",
+    }
+
+
+def test_a_worker_takes_hidden_files_and_each_by_its_own_name(sweep_file, tmp_path, monkeypatch):
+    """In an empty folder, with what the process knew of files forgotten."""
+    write(sweep_file.parent / ".own.py", TASK)
+    write(sweep_file, SWEEP.replace("tasks/mine.py", ".own.py"))
+    trials = run(sweep_file, tmp_path / "run")
+    for part in (tmp_path / "run/trials").iterdir():
+        part.unlink()
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    user_files._provided.clear()
+    from study.worker import run_pack
+
+    packs = {row["pack"] for row in pq.read_table(tmp_path / "run/plan", columns=["pack"]).to_pylist()}
+    assert sum(run_pack(str(tmp_path / "run"), pack).statuses["completed"] for pack in packs) == len(trials)
+
+
+def test_what_a_run_keeps_is_taken_though_the_named_file_was_changed_since(sweep_file, tmp_path, capsys):
+    own = sweep_file.parent / "tasks/mine.py"
+    write(sweep_file, SWEEP.replace("tasks/mine.py", str(own)))
+    before = {trial.trial_id for trial in run(sweep_file, tmp_path / "run")}
+    capsys.readouterr()
+    assert ids(tmp_path / "run/sweep.toml") == before
+    assert capsys.readouterr().err == ""
+    own.write_text(own.read_text().replace("0.01", "0.02"))
+    assert ids(tmp_path / "run/sweep.toml") == before
+    assert capsys.readouterr().err == (
+        f"{own} was changed since {tmp_path / 'run'} was given its copy: the copy is what is run\n"
+    )
+    # the user's own sweep file asks for the file as it is now, which the run refuses
+    with pytest.raises(UserError, match="was begun with another plan"):
+        run(sweep_file, tmp_path / "run")
+
+
+def test_a_folder_of_the_users_that_is_called_files_holds_no_copies(tmp_path):
+    write(tmp_path / "own.py", "value = 1")
+    write(tmp_path / "files/own.py", "value = 2")
+    for name in ("own.py", "files/own.py"):
+        user_files.provide_from(tmp_path, name)
+    assert (user_files.find("own.py:value"), user_files.find("files/own.py:value")) == (1, 2)
+
+
+def test_a_link_is_followed_and_a_climbing_path_is_not(sweep_file, tmp_path):
+    write(tmp_path / "outside.py", "value = 3")
+    (sweep_file.parent / "linked.py").symlink_to(tmp_path / "outside.py")
+    user_files.provide_from(sweep_file.parent, "linked.py")
+    assert user_files.find("linked.py:value") == 3
+    with pytest.raises(UserError, match="a relative path stays below the folder of the sweep file"):
+        user_files.provide_from(sweep_file.parent, "../outside.py")
+
+
+def test_a_network_outside_that_a_design_table_names_is_refused(sweep_file):
+    text = SWEEP.replace('network = "parts.py:small"\n', "\n").replace("points = 2", 'kind = "table"\ntable = "t.csv"')
+    write(sweep_file, text)
+    write(sweep_file.parent.parent / "parts.py", PARTS)
+    write(sweep_file.parent / "t.csv", "lr,network\n0.001,../parts.py:small\n")
+    with pytest.raises(UserError, match=r"'\.\./parts\.py': a relative path stays below"):
+        load(sweep_file)
 
 
 def ids(file):
