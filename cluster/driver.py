@@ -12,9 +12,11 @@ import importlib
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -24,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.address import AUTO
-from cluster.auth import HOW
+from cluster.auth import HOW, not_let_in
 from cluster.pruning import pruner_of, pruning, question
 from cluster.resources import Node
 from cluster.scheduling import sparing
+from study.errors import UserError
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -42,6 +45,15 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """On Linux, Ray replaces 127.0.0.1 by the outward address unless this is set."""
 
 BEAT_SECONDS = 1.0
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""What makes a terminal show colours."""
+
+NAMED = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b.*")
+"""The line of a traceback that says what was raised."""
+
+NO_MEMORY = ("killed due to the node running low on memory", "OutOfMemoryError")
+"""What Ray says where its memory monitor ended a worker; of any that was killed it says that it may have been so."""
 
 NODE_GROUP = "ray.io/node-group"
 """The label of a node's type in the configuration of the second autoscaler, which starts none without."""
@@ -155,7 +167,7 @@ def connect(settings: Mapping[str, Any]) -> str | None:
             "num_cpus": min(cores, settings["waiting"]) if settings["device"] == "cpu" else cores,
             "include_dashboard": False,
             "object_store_memory": 80 * 2**20,  # rows do not pass through it
-            "_temp_dir": str(scratch),
+            "_temp_dir": str(scratch / "r"),  # which Ray opens to everybody; what it lies in is its user's alone
         }
     )
     # Ray puts the current folder on its workers' import path, before everything else: let it be an empty one
@@ -164,7 +176,7 @@ def connect(settings: Mapping[str, Any]) -> str | None:
     with contextlib.chdir(empty):
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             return _refused(address, str(error))
     return None
 
@@ -172,6 +184,11 @@ def connect(settings: Mapping[str, Any]) -> str | None:
 def _refused(address: str | None, words: str) -> str:
     """Why Ray did not begin, in a sentence."""
     reason = next((line.strip() for line in words.splitlines() if line.strip()), "Ray does not say why")[:300]
+    if address is None and "AF_UNIX path" in reason:
+        return (
+            f"cannot start a local Ray: {tempfile.gettempdir()}, the folder for temporary files, has too long a name "
+            "for Ray's sockets: set TMPDIR to a folder with a shorter one, such as /tmp"
+        )
     if address is None:
         return f"cannot start a local Ray: {reason}"
     if "authentication" in reason:
@@ -179,7 +196,7 @@ def _refused(address: str | None, words: str) -> str:
     if "Failed to connect" in reason:
         return (
             f"cannot join the Ray cluster at {address}: somebody answers there, but does not let this process in; "
-            f"where it is a Ray head that asks for a token, set RAY_AUTH_MODE=token, and for the token {HOW}"
+            f"{not_let_in()}"
         )
     return f"cannot join the Ray cluster at {address}: {reason}"
 
@@ -297,31 +314,45 @@ def trainable(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict
     root, device, data = settings["root"], settings["device"], settings["data"]
 
     def train_pack(config: Mapping[str, Any]) -> dict[str, Any]:
-        from study.worker import out_of_memory, run_pack  # and torch, which the driver does without
-
         shares = 0 < config["gpu"] < 1
+        try:
+            from study import worker  # and torch, which the driver does without
+        except Exception as error:  # noqa: BLE001 - what a node lacks is to be read, not Ray's account of it
+            return {"fault": "failed", "reason": f"{type(error).__name__}: {error}"}
         try:
             stop = None if settings["pruner"] is None else question(config["pack"])
             how = {"halvings": config["halvings"], "may_halve": not shares, "stop": stop}
-            done = run_pack(root, config["pack"], device=device, data=data, **how)
+            done = worker.run_pack(root, config["pack"], device=device, data=data, **how)
         except Exception as error:  # noqa: BLE001 - the attempt's note has it, and the sweep goes on
-            fault = "crowded" if shares and out_of_memory(error) else "failed"
+            fault = "crowded" if shares and worker.out_of_memory(error) else fault_of(root, error)
             return {"fault": fault, "reason": f"{type(error).__name__}: {error}"}
         return {"share": done.share}
 
     return train_pack
 
 
+def fault_of(root: str, error: Exception) -> str:
+    """The kind of fault of an error that ended a pack: "storage" if the run directory's fails, otherwise "failed"."""
+    if not isinstance(error, OSError | UserError):
+        return "failed"
+    from study.store import RunDirectory
+    from study.worker import storage_fault
+
+    try:
+        return "storage" if storage_fault(RunDirectory(root), error) else "failed"
+    except UserError:  # it cannot even be opened, which whoever sent the pack could
+        return "storage"
+
+
 def why(file: str | None) -> tuple[str, str]:
     """The kind of fault, and a line about it, from what Tune wrote of a trial that Ray lost."""
     text = ""
     with contextlib.suppress(OSError, TypeError):
-        text = Path(file or "").read_text(errors="replace")
+        text = ESCAPES.sub("", Path(file or "").read_text(errors="replace"))
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failure #")]
-    fault = (
-        "memory" if "OutOfMemory" in text or "due to memory pressure" in text or "memory monitor" in text else "killed"
-    )
-    return fault, (lines[0] if lines else "Ray lost it without a word")[:300]
+    named = [line for line in lines if NAMED.match(line)] if "Traceback (most recent call last)" in text else []
+    fault = "memory" if any(words in text for words in NO_MEMORY) else "killed"
+    return fault, ([*named[-1:], *lines, "Ray lost it without a word"])[0][:300]
 
 
 def _beat(line: Line) -> Callable[[], None]:

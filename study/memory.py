@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
-from pathlib import Path
-
-from study.errors import UserError
+from contextlib import contextmanager
 
 AMOUNT = re.compile(r"(?P<number>\d+(\.\d+)?) ?(?P<unit>[kMGT]B|[KMGT]iB)")
 UNITS = {f"{letter}B": 1000**i for i, letter in enumerate("kMGT", 1)} | {
@@ -31,36 +26,32 @@ def bytes_of(amount: str) -> int:
 
 
 @contextmanager
-def limited(amount: int | None, *, device: str) -> Iterator[Callable[[], None]]:
+def limited(amount: int | None, *, device: str, need: Callable[[], int]) -> Iterator[None]:
     """Refuse to take more than an amount of memory while a block runs.
 
-    On a CPU it is what the process had in memory at most beyond what it had when it first trained. The system's own
-    limit (RLIMIT_DATA) is not used: it stops every thread of the process alike, and those of Python and of Ray hang or
-    end the process when they get none, where torch would have said so. On a GPU it is what torch takes there.
+    On a CPU what the block will take is known before. What the process has cannot be looked at instead: caches, data
+    and the allocator's leftovers of earlier packs would enter. Nor is the system's own limit (RLIMIT_DATA) used: it
+    stops every thread of the process alike, and those of Python and of Ray hang or end the process when they get none,
+    where torch would have said so. On a GPU torch itself keeps within it.
 
     Args:
         amount: Bytes; None for no limit.
         device: "cpu" or "cuda".
+        need: Bytes that the block will take on a CPU, `study.rehearsal.bytes_taken`.
 
-    Yields:
-        To be called now and then: raises MemoryError if more was taken on the CPU since the block began.
+    Raises:
+        MemoryError: If it needs more on a CPU.
     """
     if amount is None:
-        yield lambda: None
+        yield
     elif device == "cuda":
         with _limited_on_gpu(amount):
-            yield lambda: None
+            yield
     else:
-        before = _taken_at_first()
-        _give_back()
-        exact = _forget_peak()
-
-        def check() -> None:
-            taken = _taken(peak=exact) - before
-            if taken > amount:
-                raise MemoryError(f"out of memory: training took {taken / 2**20:.0f} MiB")
-
-        yield check
+        taken = need()
+        if taken > amount:
+            raise MemoryError(f"out of memory: training takes {taken / 2**20:.1f} MiB")
+        yield
 
 
 @contextmanager
@@ -73,34 +64,3 @@ def _limited_on_gpu(amount: int) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-
-
-@cache
-def _taken_at_first() -> int:
-    """Bytes of this process; asked once, so that what packs leave behind is not taken for the process's own."""
-    return _taken(peak=False)
-
-
-def _taken(*, peak: bool) -> int:
-    """Bytes of data of this process in memory, now or at most since `_forget_peak`; without files, such as programs."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        raise UserError("execution.memory: only Linux says how much memory training takes on a CPU") from None
-    found = {name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s*(\d+) kB", status, re.MULTILINE)}
-    return found["VmHWM" if peak else "VmRSS"] - found["RssFile"] - found["RssShmem"]
-
-
-def _forget_peak() -> bool:
-    """Have Linux count the most memory from now on; False where it does not let us, and only the present is known."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _give_back() -> None:
-    """Have glibc return what earlier packs left; where there is no glibc, nothing happens."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

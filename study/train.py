@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ NUMBERS = tuple(name for name in Hyperparameters.__dataclass_fields__ if name no
 
 DRAWS_AT_ONCE = {"cpu": 2**18, "cuda": 2**24}
 """Random numbers drawn in one block: on a CPU few enough to stay in its cache. Does not change any result."""
+
+PROGRAMS = 32
+"""Programs that are kept: about a megabyte each, and a worker may meet thousands of structures."""
 
 
 @dataclass(frozen=True)
@@ -350,9 +353,9 @@ class Program:
     both: Callable[[Tensors], Tensors]
 
 
-@cache
+@lru_cache(maxsize=PROGRAMS)
 def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
-    """The updates of a pack, recorded once for each structure and process; `game` has n_critic 1, whatever it is."""
+    """The updates of a pack, recorded once for each structure in use; `game` has n_critic 1, whatever it is."""
     example = example_of(game, capacity, device=device, dtype=dtype)
 
     def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:

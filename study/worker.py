@@ -17,10 +17,12 @@ from typing import Any
 import torch
 
 from study import checkpoint, user_files
+from study.files import write_whole
 from study.memory import bytes_of, limited
 from study.outcome import outcomes
 from study.plan import Pack
 from study.records import Row, history_rows, oom_rows, planned_pack, trial_from_row, trial_rows
+from study.rehearsal import bytes_taken
 from study.samples import of_each_trial, real_row, sample_rows
 from study.spec import DATA_ROOT, ExecutionTable
 from study.store import SWEEP, RunDirectory, build_table
@@ -31,6 +33,8 @@ from study.trial import Trial, digest
 CHECKPOINT_ABOVE_SECONDS = 60.0
 """Packs expected to take longer keep a checkpoint, at every evaluation and at least as often as this."""
 
+OF_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO}
+"""Errors of storage itself, which may be over before it is asked again."""
 
 Stop = Callable[[Trial, int, float], bool]
 """Told a trial, how many evaluations it had and its primary value at the last; True to end it there."""
@@ -67,7 +71,7 @@ def run_pack(
     may_halve: bool = True,
     stop: Stop | None = None,
 ) -> Done:
-    """Train a planned pack and publish its rows, unless that has been done.
+    """Train a planned pack and publish its rows, again where they are there: whoever hands out packs knows which are.
 
     Writing a pack twice is harmless: the content is the same and each file appears whole.
 
@@ -76,7 +80,8 @@ def run_pack(
         name: The pack.
         device: "cpu" or "cuda".
         data: The folder with the user's data sets; None for this machine's own setting.
-        halvings: How often to halve the planned capacity before the first try, since the system had no memory for it.
+        halvings: How often to halve the planned capacity before the first try, since the system had no memory for it;
+            not below 1, where trials are alone. That the system ended them there is no result of theirs.
         may_halve: False to raise when memory runs out: the device is shared, and the pack may fit alone.
         stop: Asked after each evaluation of a pack of one, but the last; None to train to the end.
     """
@@ -201,23 +206,24 @@ def _keep_real(directory: RunDirectory, task: str, count: int) -> None:
 
 
 def _halved(pack: Pack, times: int) -> list[Pack]:
-    """A pack as packs of a capacity that was halved so many times; 0 where not even one trial had room."""
+    """A pack as packs of a capacity that was halved so many times, to 1 in the end."""
     if times == 0:
         return [pack]
-    capacity = pack.capacity >> times
-    size = max(1, capacity)
-    return [Pack(pack.trials[i : i + size], capacity) for i in range(0, len(pack.trials), size)]
+    size = max(1, pack.capacity >> times)
+    return [Pack(pack.trials[i : i + size], size) for i in range(0, len(pack.trials), size)]
 
 
 def _halve_until_it_fits(
     work: _Work, pack: Pack, *, samples: int, memory: str | None, may_halve: bool = True
 ) -> list[tuple[Pack, PackState | str]]:
     """Train a pack; if it runs out of memory, its halves; at capacity 1, give the reason instead of a state."""
-    if pack.capacity == 0:
-        return [(pack, "the system ended its process for want of memory, alone in its pack")]
+
+    def need() -> int:
+        return bytes_taken(pack.trials[0], capacity=pack.capacity, samples=samples)
+
     try:
-        with limited(bytes_of(memory) if memory else None, device=work.device) as check:
-            return [(pack, _train(work, pack.trials, pack.capacity, samples=samples, check=check))]
+        with limited(bytes_of(memory) if memory else None, device=work.device, need=need):
+            return [(pack, _train(work, pack.trials, pack.capacity, samples=samples))]
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not may_halve or not out_of_memory(error):
             raise
@@ -237,19 +243,47 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
-def _train(
-    work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int, check: Callable[[], None]
-) -> PackState:
-    """Train, showing progress at every evaluation, and checkpointing if it will take long; `check` may end it."""
+def storage_fault(directory: RunDirectory, error: BaseException) -> bool:
+    """True for an error of the run directory's storage: full, read-only, gone, out of reach; no fault of a pack's.
+
+    Args:
+        directory: The run directory.
+        error: What ended a pack.
+    """
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in OF_STORAGE and _may_lie_in(directory, error.filename):
+        return True
+    try:
+        _probe(directory)
+    except OSError:
+        return True
+    return False
+
+
+def _may_lie_in(directory: RunDirectory, file: object) -> bool:
+    if not directory.local or not isinstance(file, str | os.PathLike):
+        return True
+    return Path(file).is_relative_to(directory.root)
+
+
+def _probe(directory: RunDirectory) -> None:
+    """Write a file into the run directory and remove it; on a disk in no folder but one that is there."""
+    _check_present(directory)
+    name = f".probe.{uuid.uuid4().hex}.tmp"
+    if directory.local:
+        write_whole(Path(directory.root, name), name.encode(), durable=True)
+    else:
+        directory.publish(name, name.encode())
+    directory.remove(name)
+
+
+def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int) -> PackState:
+    """Train, showing progress at every evaluation, and checkpointing if it will take long."""
     kept = _Kept(work, trials, capacity)
     total = trials[0].budget.evaluations
 
-    def after_block(state: PackState) -> None:
-        check()
-        kept.after(state)
-
     def after_evaluation(state: PackState) -> None:
-        check()
         done = len(state.evaluations)
         ended = sum(o.diverged_step is not None for o in outcomes(state, trials))
         _report(work, len(trials), ended, done, total)
@@ -269,7 +303,7 @@ def _train(
             state=state,
             samples=samples,
             after_evaluation=after_evaluation,
-            after_block=after_block,
+            after_block=kept.after,
         )
     except _Stopped as stopped:
         return stopped.state

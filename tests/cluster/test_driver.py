@@ -1,5 +1,6 @@
 """The parent's side against drivers that misbehave, and the driver's own parts; no Ray."""
 
+import errno
 import json
 import os
 import signal
@@ -16,10 +17,11 @@ import pytest
 
 from cluster import address, tune
 from cluster.address import cluster_address, fault_at
-from cluster.driver import Line, nodes, why
+from cluster.driver import Line, nodes, trainable, why
 from cluster.tune import RayTune
+from study import outage
 from study.errors import UserError
-from study.store import RunDirectory
+from study.store import MANIFEST, RunDirectory
 
 # --- a driver that is a tiny program
 
@@ -101,6 +103,53 @@ while (message := hear())["kind"] == "pack":
 """)
     assert len(run(directory, [f"{i}" for i in range(12)])) == 12
     assert reasons(directory) == []
+
+
+def test_where_a_cluster_is_given_no_more_packs_than_workers_are_handed_out(driver, directory, door):
+    driver("""
+ready([(8.0, 0.0)])
+while True:
+    got = [hear()]
+    while line.poll(1.0):
+        got.append(hear())
+    if got[0]["kind"] != "pack":
+        break
+    for message in got:
+        over(message["pack"], fault=None if len(got) == 2 else "failed", reason=str(len(got)))
+""")
+    assert sorted(run(directory, list("abcd"), address=door[0], workers=2)) == list("abcd")
+    assert reasons(directory) == []
+
+
+def test_storage_that_fails_in_workers_costs_no_try_and_ends_the_run_if_it_lasts(driver, directory, monkeypatch):
+    directory.write_json(MANIFEST, {})
+    driver("""
+ready()
+for _ in range(12):
+    over(hear()["pack"], fault="storage", reason="OSError: full")
+while (message := hear())["kind"] == "pack":
+    over(message["pack"])
+""")
+    monkeypatch.setattr(outage, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(outage, "MOST_SECONDS", 0.1)
+    assert sorted(run(directory, ["a", "b", "c"])) == ["a", "b", "c"]
+    assert reasons(directory) == []
+    driver("""
+ready()
+while True:
+    over(hear()["pack"], fault="storage", reason="PermissionError: trials")
+""")
+    monkeypatch.setattr(outage, "BEARABLE_SECONDS", 0.5)
+    with pytest.raises(UserError, match=r"^cannot write to the run directory .*: PermissionError: trials; what is"):
+        run(directory, ["a", "b", "c"])
+    driver("""
+ready()
+os.rename(settings["root"], settings["root"] + "-away")
+over(hear()["pack"], fault="storage", reason="FileNotFoundError: plan")
+time.sleep(100)
+""")
+    with pytest.raises(UserError, match=r"^the run directory .*/run is gone, removed, renamed or unmounted while it"):
+        run(directory, ["a"])
 
 
 def test_a_driver_that_ends_is_replaced_and_its_packs_run_again(driver, directory):
@@ -368,14 +417,50 @@ def test_a_silence_while_the_head_answers_is_borne(driver, directory, door, monk
 # --- the driver's own parts
 
 
+LOW_ON_MEMORY = """Failure # 1 (occurred at 2030-01-01_00-00-00)
+1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 127.0.0.1, ID: 06517d) was \
+1.31GB used / 23.54GB limit (0.055735)
+OOM kill reason: Memory usage 1408790528B exceeded threshold of 25276512B (0.1% of 25276510208B limit)
+Ray killed 1 worker(s) based on the killing policy
+"""
+"""Of Ray 2.60's memory monitor."""
+
+KILLED = """Failure # 1 (occurred at 2030-01-01_00-00-00)
+The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. There are some potential root causes. (1) The process \
+is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop --force is called.
+"""
+
+TRACEBACK = """Failure # 1 (occurred at 2030-01-01_00-00-00)
+\x1b[36mray::ImplicitFunc.train()\x1b[39m (pid=1760, ip=127.0.0.1, actor_id=9117f7, repr=train_pack)
+  File "ray/tune/trainable/util.py", line 130, in train
+Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+KeyError: 'first'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "x.py", line 2, in <module>
+\x1b[31mModuleNotFoundError: No module named 'cluster.pruning'\x1b[39m
+  a note
+"""
+
+
 def test_why_a_trial_was_lost(tmp_path):
     file = tmp_path / "error.txt"
     file.write_text("Failure # 1 (occurred at 2030-01-01)\nThe actor died unexpectedly before finishing\nmore\n")
     assert why(str(file)) == ("killed", "The actor died unexpectedly before finishing")
-    file.write_text(
-        "Failure # 1 (occurred at x)\nTask was killed due to the node running low on memory.\nOutOfMemoryError\n"
-    )
-    assert why(str(file)) == ("memory", "Task was killed due to the node running low on memory.")
+    file.write_text(LOW_ON_MEMORY)
+    assert why(str(file)) == ("memory", LOW_ON_MEMORY.splitlines()[1])
+    file.write_text(KILLED)
+    assert why(str(file)) == ("killed", "The actor died unexpectedly before finishing this task.")
+    file.write_text(TRACEBACK)
+    assert why(str(file)) == ("killed", "ModuleNotFoundError: No module named 'cluster.pruning'")
+    file.write_text("Failure # 1\n\x1b[36mray::train()\x1b[39m (pid=1)\n")
+    assert why(str(file)) == ("killed", "ray::train() (pid=1)")
     file.write_text("x" * 5000)
     assert why(str(file)) == ("killed", "x" * 300)
     file.write_bytes(b"\xff\xfe")
@@ -383,6 +468,45 @@ def test_why_a_trial_was_lost(tmp_path):
     file.write_text("Failure # 1\n")
     for lost in (str(file), str(tmp_path / "none"), None):
         assert why(lost) == ("killed", "Ray lost it without a word")
+
+
+SETTINGS = {"device": "cpu", "data": None, "pruner": None}
+CONFIG = {"pack": "a", "gpu": 0, "halvings": 0}
+
+
+def ended_by(error, directory, monkeypatch, **config):
+    """What the trainable says of a pack that an error ended."""
+
+    def run_pack(*_, **__):
+        raise error
+
+    monkeypatch.setattr("study.worker.run_pack", run_pack)
+    return trainable(SETTINGS | {"root": directory.root})(CONFIG | config)
+
+
+def test_an_error_of_the_storage_is_not_the_packs(directory, monkeypatch):
+    (Path(directory.root) / "plan").mkdir()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert ended_by(full, directory, monkeypatch)["fault"] == "storage"
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/mnist.npz")
+    found = ended_by(missing, directory, monkeypatch)
+    assert found == {"fault": "failed", "reason": f"FileNotFoundError: {missing}"}
+    assert ended_by(ValueError("no"), directory, monkeypatch)["fault"] == "failed"
+    assert ended_by(UserError("no"), directory, monkeypatch)["fault"] == "failed"
+    assert ended_by(MemoryError("out of memory"), directory, monkeypatch, gpu=0.5)["fault"] == "crowded"
+    Path(directory.root).rename(Path(directory.root).with_name("moved"))
+    assert ended_by(missing, directory, monkeypatch)["fault"] == "storage"
+    assert not Path(directory.root).exists()
+    Path(directory.root).write_text("")  # what cannot even be opened, as an object store out of reach
+    assert ended_by(UserError("cannot open"), directory, monkeypatch)["fault"] == "storage"
+
+
+def test_what_cannot_be_imported_is_said(directory, monkeypatch):
+    monkeypatch.setitem(sys.modules, "study.worker", None)
+    monkeypatch.delattr("study.worker", raising=False)
+    found = trainable(SETTINGS | {"root": directory.root})(CONFIG)
+    assert found["fault"] == "failed"
+    assert found["reason"].startswith("ModuleNotFoundError: ")
 
 
 def test_a_driver_whose_node_was_lost_ends(monkeypatch):

@@ -205,16 +205,21 @@ def test_the_batch_script_ends_as_the_sweep_does(slurm):
 # --- by hand
 
 
-def by_hand():
-    """The commands of the section, as they stand there."""
-    section = re.search(r"^## By hand\n(.*?)^## ", DOCS.read_text(), flags=re.MULTILINE | re.DOTALL)[1]
-    (block,) = re.findall(r"^```console\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
-    return re.findall(r"^\$ (.*)$", block, flags=re.MULTILINE)
+def commands(title):
+    """The commands of a section of the page, as they stand there."""
+    section = re.search(rf"^## {title}\n(.*?)^## ", DOCS.read_text(), flags=re.MULTILINE | re.DOTALL)[1]
+    blocks = re.findall(r"^```console\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\$ (.*)$", "".join(blocks), flags=re.MULTILINE)
 
 
-def test_by_hand_as_the_page_says(place):
+def test_by_hand_and_submitted_as_the_page_says(place):
     (place / "sweep.toml").write_text(SWEEP.format(steps=20, points=4))
-    text = "\n".join(by_hand())
+    *begun, ended = commands("By hand")
+    assert ended.startswith("ray stop")
+    tunnel, *submitted = commands("Submitting")
+    assert re.match(r"ssh -N -L 8265:127\.0\.0\.1:8265 10\.0\.0\.1 ", tunnel)  # this is the head: it needs none
+    submitted = [line for line in submitted if not line.startswith("manypaths stop ")]  # it names nobody's job
+    text = "\n".join([*begun, *submitted, ended]).replace("s3://bucket/", f"{place}/bucket/")
     assert re.findall(r"--node-ip-address=(\S+)", text) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
     count = "import ray; ray.init('auto', log_to_driver=False); print('nodes', sum(n['Alive'] for n in ray.nodes()))"
     text = text.replace("/shared/", f"{place}/shared/")  # nothing else is changed
@@ -226,8 +231,10 @@ def test_by_hand_as_the_page_says(place):
     assert "nodes 3" in written
     out = place / "shared/runs/mine"
     _, trials = load(place / "sweep.toml")
-    rows = RunDirectory(str(out)).read_table("trials", ["trial_id"])["trial_id"].to_pylist()
-    assert sorted(rows) == sorted(trial.trial_id for trial in trials)
+    for directory in (out, place / "bucket/runs/mine"):
+        rows = RunDirectory(str(directory)).read_table("trials", ["trial_id"])["trial_id"].to_pylist()
+        assert sorted(rows) == sorted(trial.trial_id for trial in trials)
+    assert len(re.findall(r"^small-[0-9a-f]{12}-[0-9a-f]{6} +succeeded ", written, flags=re.MULTILINE)) == 2
     assert read_sweep(out / "sweep.toml").name == "small"
     assert list(out.rglob("report.html"))
     assert calls(place) == ["stop"]

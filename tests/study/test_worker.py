@@ -12,7 +12,7 @@ from study.plan import expand
 from study.records import plan_table
 from study.store import RunDirectory
 from study.sweep_run import packs_of
-from study.worker import run_pack
+from study.worker import run_pack, storage_fault
 
 CAPACITY = 4
 
@@ -138,6 +138,30 @@ def test_an_odd_capacity_is_halved_too(prepared, monkeypatch):
     monkeypatch.setattr(worker, "train", failing_above(1, MemoryError()))
     assert run_pack(directory.root, pack).statuses == {"completed": 3}
     assert set(directory.read_part("trials", pack)["capacity"].to_pylist()) == {1}
+
+
+def test_a_pack_that_needs_more_than_is_declared_is_halved_before_it_is_tried(prepared, monkeypatch):
+    directory, pack = prepared()
+    (Path(directory.root) / "sweep.toml").write_text('execution = { memory = "3 MB" }')
+    real, tried = worker.train, []
+    monkeypatch.setattr(worker, "bytes_taken", lambda trial, *, capacity, samples: capacity * 1_500_000)
+    monkeypatch.setattr(
+        worker, "train", lambda trials, **options: tried.append(options["capacity"]) or real(trials, **options)
+    )
+    assert run_pack(directory.root, pack).statuses == {"completed": 4}
+    assert tried == [2, 2]
+    monkeypatch.setattr(worker, "bytes_taken", lambda trial, *, capacity, samples: capacity * 3_000_001)
+    assert run_pack(directory.root, pack).statuses == {"oom": 4}
+    assert tried == [2, 2]
+    reasons = set(directory.read_part("trials", pack)["reason"].to_pylist())
+    assert reasons == {"out of memory: training takes 2.9 MiB (execution.memory = '3 MB')"}
+
+
+@pytest.mark.parametrize(("halvings", "capacity"), [(1, 2), (2, 1), (3, 1), (16, 1)])
+def test_what_the_system_ended_is_tried_smaller_and_in_the_end_alone_but_is_no_result(prepared, halvings, capacity):
+    directory, pack = prepared()
+    assert run_pack(directory.root, pack, halvings=halvings).statuses == {"completed": 4}
+    assert set(directory.read_part("trials", pack)["capacity"].to_pylist()) == {capacity}
 
 
 @pytest.mark.parametrize("may_halve", [True, False])
@@ -363,3 +387,54 @@ def test_storage_that_fails_leaves_no_row_and_the_reason(prepared, monkeypatch, 
     assert directory.parts("trials") == []
     assert [(note["outcome"], os.strerror(number) in note["error"]) for note in notes(directory)] == [("failed", True)]
     assert run_pack(directory.root, pack).statuses == {"completed": 4}
+
+
+def error_of(number, file=None):
+    return OSError(number, os.strerror(number), file)
+
+
+def test_errors_of_storage_are_told_from_a_packs_own(prepared):
+    directory, _ = prepared()
+    inside, outside = f"{directory.root}/trials/x.parquet", "/data/mnist.npz"
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO):
+        assert storage_fault(directory, error_of(number))
+        assert storage_fault(directory, error_of(number, inside))
+        assert storage_fault(directory, error_of(number, Path(inside)))
+        assert not storage_fault(directory, error_of(number, outside))
+        assert not storage_fault(directory, error_of(number, f"{directory.root}-2/x"))
+    assert not storage_fault(directory, FileNotFoundError(errno.ENOENT, "No such file", outside))
+    assert not storage_fault(directory, OSError("not a whole Parquet file"))
+    assert not storage_fault(directory, ValueError("no"))
+    assert sorted(path.name for path in Path(directory.root).iterdir()) == ["plan"]
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["gone", "unmounted"])
+def test_any_error_is_of_storage_that_is_gone_and_nothing_is_made_at_its_place(prepared, emptied):
+    directory, _ = prepared()
+    root = Path(directory.root)
+    root.rename(root.with_name("moved"))
+    if emptied:
+        root.mkdir()
+    assert storage_fault(directory, OSError("the network is down"))
+    assert (sorted(root.iterdir()) if emptied else root.exists()) == ([] if emptied else False)
+
+
+def test_storage_that_cannot_be_written_is_at_fault(prepared, monkeypatch):
+    directory, _ = prepared()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(worker, "write_whole", full)
+    assert storage_fault(directory, OSError("no number"))
+    assert not storage_fault(directory, ValueError("no"))
+
+
+def test_an_object_store_is_asked_by_an_object(prepared, monkeypatch):
+    directory, _ = prepared()
+    monkeypatch.setattr(directory, "local", False)
+    root = Path(directory.root)
+    assert not storage_fault(directory, OSError("AWS Error SLOW_DOWN"))
+    assert sorted(path.name for path in root.iterdir()) == ["plan"]
+    root.rename(root.with_name("moved"))
+    assert storage_fault(directory, OSError("AWS Error NETWORK_CONNECTION"))
