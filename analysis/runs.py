@@ -147,7 +147,7 @@ def load_results(directory: RunDirectory) -> Results:
             priors=priors(sweep),
             references=_references(directory),
             claims=registered(records, sweep.stated),
-            unasked=unasked(sweep, plan.groupby(["task", "method"]).size().to_dict()),
+            unasked=unasked(sweep, Counter(zip(plan["task"], plan["method"], strict=True))),
             read_history=_history_reader(directory),
             read_samples=_samples_reader(directory),
         )

@@ -123,7 +123,8 @@ class ParquetFolder(Folder):
 
 def _group_size(table: str, content: pa.Table) -> int:
     rows = GROUP_ROWS.get(table, 2**17)
-    return max(1, min(rows, GROUP_BYTES * len(content) // max(1, content.nbytes)))
+    size = int(content.nbytes)
+    return max(1, min(rows, GROUP_BYTES * len(content) // max(1, size)))
 
 
 def _spans_of(opened: pq.ParquetFile, spans: Spans, columns: Sequence[str] | None) -> pa.Table:
