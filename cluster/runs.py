@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from study.doctor import Examined
+from study.checks import Examined
 from study.errors import UserError
-from study.lease import holder
+from study.lease import holder, runs_still, within_reach
 from study.store import MANIFEST, RunDirectory
 
 POLL_SECONDS = 1.0
@@ -62,15 +61,19 @@ def _line(note: Mapping[str, Any]) -> str:
     return f"{at} {note.get('pack')} {note.get('outcome')}{where}" + (f": {why}" if why else "")
 
 
-def follow(directory: RunDirectory, write: Callable[[str], None], *, wait: bool) -> None:
-    """Write the attempts, a line each; if asked to wait, also those to come, until nobody runs it any more."""
+def follow(directory: RunDirectory, write: Callable[[str], None], *, wait: bool) -> bool:
+    """Write the attempts, a line each; if asked to wait, also those to come, until nobody runs it any more.
+
+    Returns:
+        Whether there were any.
+    """
     seen: set[tuple[str, str]] = set()
     while True:
         going_on = wait and holder(directory) is not None  # before the attempts, so that the last ones are told
         for line in attempts(directory, seen):
             write(line + "\n")
         if not going_on:
-            return
+            return bool(seen)
         time.sleep(POLL_SECONDS)
 
 
@@ -87,15 +90,17 @@ def stop(directory: RunDirectory) -> str:
         What came of it, in a sentence.
 
     Raises:
-        UserError: If the process runs elsewhere, or may not be asked.
+        UserError: If the process runs elsewhere, which a container of its own or a time before a restart is too, or may
+            not be asked.
     """
     driver = holder(directory)
     if driver is None:
         return f"nobody is running {directory}"
-    if driver["host"] != socket.gethostname():
+    if not within_reach(driver):
         raise UserError(
-            f"{directory} is being run by process {driver['pid']} on {driver['host']}: stop it there, or, if it was "
-            "submitted, with --address and the job's name or the sweep file"
+            f"{directory} is being run by process {driver['pid']} on {driver['host']}, which is another machine or "
+            "container than this one: stop it there, or, if it was submitted, with --address and the job's name or the "
+            "sweep file"
         )
     try:
         _ask(directory, int(driver["pid"]))
@@ -112,14 +117,16 @@ def stop(directory: RunDirectory) -> str:
 
 
 def _ask(directory: RunDirectory, pid: int) -> None:
-    """Send SIGTERM to the process that holds the lease, and to no other that has its number by now."""
-    if not hasattr(os, "pidfd_open"):
-        os.kill(pid, signal.SIGTERM)
-        return
-    handle = os.pidfd_open(pid)
+    """Send SIGTERM to the process that holds the lease, and to no other that has its number by now or elsewhere."""
+    handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
     try:
-        if (holder(directory) or {}).get("pid") != pid:  # says so only while the number is still that process's
+        found = holder(directory)  # says so only while the number is still that process's
+        if found is None or found["pid"] != pid or not (within_reach(found) and runs_still(found)):
             raise ProcessLookupError
-        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        if handle is None:
+            os.kill(pid, signal.SIGTERM)
+        else:
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)

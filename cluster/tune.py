@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,10 @@ from typing import Any
 
 from cluster.address import AUTO, cluster_address, fault_at, wait_for
 from cluster.resources import Ask, Node, ask_of, refusal, room
+from cluster.scratch import scratch
 from study.errors import UserError
 from study.executor import After, Queue
+from study.stopping import SAME_SECONDS, ends_too, requests
 from study.store import RunDirectory
 
 START_SECONDS = 180.0
@@ -36,8 +37,8 @@ START_SECONDS = 180.0
 SILENCE_SECONDS = 120.0
 """Tune's loop turns ten times a second and says so; after so long without a word it hangs."""
 
-GRACE_SECONDS = 10.0
-"""How long a request to stop may take before the driver is killed: Kubernetes gives 30 s, a preempted node as many."""
+GRACE_SECONDS = 6.0
+"""How long a request to stop may take before the driver is killed; `study.stopping` has some time for the rest."""
 
 DEATHS = 3
 """Drivers that may die one after the other without a pack in between."""
@@ -88,7 +89,7 @@ class RayTune:
 
         Args:
             device: Kind of device that packs ask for, "cpu" or "cuda".
-            workers: Packs in flight; None means as many as the nodes of the moment have room for.
+            workers: Packs that train at once at most; None means as many as the nodes of the moment have room for.
             address: Of a cluster, as `cluster.address.cluster_address` reads it; "local", and None where `RAY_ADDRESS`
                 is not set, starts a Ray on this machine's loopback and ends it afterwards.
             data: The folder with the user's data sets, on every machine; None for each machine's own setting.
@@ -111,8 +112,14 @@ class RayTune:
         self._taken = max(self._taken, share)
 
     def room(self, nodes: Sequence[Node]) -> int:
-        """How many packs to have in flight on some nodes."""
+        """How many packs may train at once on some nodes."""
         return self.workers or room(self.ask(), nodes)
+
+    def in_flight(self, most: int) -> int:
+        """How many packs to have handed out, where so many may train at once."""
+        if self.workers and self.at:
+            return most  # others' nodes have room for more: Tune starts whatever was handed out and fits
+        return most + max(AHEAD, most // AHEAD) if most else 0
 
     def run(self, directory: RunDirectory, packs: Sequence[str], *, after: After | None = None) -> None:
         """Run the packs; see `study.executor.Executor`."""
@@ -156,8 +163,9 @@ class RayTune:
         now, gpus = time.monotonic(), sum(node[1] for node in nodes)
         if self._unsure and gpus and self.at:
             raise UserError(
-                f"execution.device = 'auto' is what this machine has, the CPU, but the Ray cluster's nodes have {gpus:g} "
-                "GPUs: say 'cuda' or 'cpu', and take another --out, since packs are made to the device's measure"
+                "execution.device = 'auto' is what this machine has, the CPU, but the Ray cluster's nodes have "
+                f"{gpus:g} GPUs: say 'cuda' or 'cpu', and take another --out, since packs are made to the device's "
+                "measure"
             )
         self._unsure = False
         fault = refusal(self.ask(), self.device, nodes, grows=grows)
@@ -178,8 +186,8 @@ class RayTune:
             "waiting": queue.waiting,
         }
         with (
-            tempfile.TemporaryDirectory(prefix="mp", ignore_cleanup_errors=True) as scratch,
-            _driver(settings | {"scratch": scratch}, Path(scratch)) as driver,
+            scratch() as (folder, lock),
+            _driver(settings | {"scratch": str(folder)}, folder, lock) as driver,
         ):
             return driver.serve(self, queue, stop)
 
@@ -214,8 +222,7 @@ class _Driver:
         return ""
 
     def _hand_out(self, executor: RayTune, queue: Queue) -> None:
-        most = self._room + max(AHEAD, self._room // AHEAD) if self._room else 0
-        while len(queue.running) < most and self._handed < PACKS_OF_A_DRIVER:
+        while len(queue.running) < executor.in_flight(self._room) and self._handed < PACKS_OF_A_DRIVER:
             pack = queue.next()
             if pack is None:
                 return
@@ -276,10 +283,10 @@ class _Driver:
 
 
 @contextlib.contextmanager
-def _driver(settings: Mapping[str, Any], scratch: Path) -> Iterator[_Driver]:
+def _driver(settings: Mapping[str, Any], folder: Path, lock: int) -> Iterator[_Driver]:
     """A driver process, in a session of its own so that a terminal's Ctrl-C reaches this process alone."""
     here, there = socket.socketpair()
-    log = scratch / "driver.log"
+    log = folder / "driver.log"
     # -P and a folder of its own: nothing in the user's folder may shadow what is imported
     code = f"import sys; sys.path.append({str(ROOT)!r}); from cluster.driver import main; main({there.fileno()})"
     with there, log.open("wb") as words:
@@ -288,14 +295,15 @@ def _driver(settings: Mapping[str, Any], scratch: Path) -> Iterator[_Driver]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # Tune's tables
             stderr=words,
-            cwd=scratch,
-            pass_fds=[there.fileno()],
+            cwd=folder,
+            pass_fds=[there.fileno(), lock],
             start_new_session=True,
         )
     connection = Connection(here.detach())
     try:
         connection.send_bytes(json.dumps(settings).encode())
-        yield _Driver(process, connection, log)
+        with ends_too(process.pid):
+            yield _Driver(process, connection, log)
     finally:
         connection.close()
         with contextlib.suppress(ProcessLookupError):
@@ -313,22 +321,21 @@ def _dead(pid: int) -> bool:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The stop signals received so far; the second one raises KeyboardInterrupt.
-
-    SIGUSR1 is what SLURM sends before it takes a node away.
-    """
+    """The stop signals received so far; a second request raises KeyboardInterrupt."""
     received: list[int] = []
+    first = [0.0]
 
     def handle(number: int, _frame: object) -> None:
         received.append(number)
-        if len(received) > 1:
+        if len(received) == 1:
+            first[0] = time.monotonic()
+        elif time.monotonic() - first[0] > SAME_SECONDS:
             raise KeyboardInterrupt(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield received  # signals are the main thread's
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, handle) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in requests()}
     try:
         yield received
     finally:

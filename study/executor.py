@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 from collections import Counter, deque
@@ -10,14 +9,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from study.outage import Outage
 from study.store import RunDirectory
 
 After = Callable[[str], Sequence[str]]
 """Told the name of a pack that is over, with rows or without; names the packs that can be run now because of it."""
 
-TRIES = {"failed": 3, "crowded": 2, "memory": 16, "killed": 8}
+TRIES = {"failed": 3, "crowded": 2, "memory": 16, "killed": 8, "storage": 16}
 """How often a pack is tried, by what ended it: an error of its own, no memory beside others on one device, the system's
-want of memory, or a process, a node or a whole cluster that was lost."""
+want of memory, a process, a node or a whole cluster that was lost, or storage that failed, which ends the run before a
+pack's tries, unless it fails for that pack alone."""
+
+REST_SECONDS, MOST_REST_SECONDS = 1.0, 30.0
+"""How long a pack rests after the system ended its process, twice as long each time: a machine that has no memory now
+may have some then."""
+
+LOOK_SECONDS = 0.1
+"""Between two questions whether there is a pack to run."""
 
 
 class Executor(Protocol):
@@ -26,6 +34,8 @@ class Executor(Protocol):
     def run(self, directory: RunDirectory, packs: Sequence[str], *, after: After | None = None) -> None:
         """Run packs, each by `run_pack` on the run directory, and return when none is left to try.
 
+        Storage that fails for a moment is waited for, and costs no pack a try.
+
         Args:
             directory: The run directory, reachable from wherever packs run.
             packs: Names of planned packs, costliest first.
@@ -33,6 +43,7 @@ class Executor(Protocol):
 
         Raises:
             KeyboardInterrupt: If asked to stop; what was committed stays.
+            UserError: If the run directory is gone, or cannot be written for a minute.
         """
         ...
 
@@ -46,14 +57,23 @@ class InProcess:
 
     def run(self, directory: RunDirectory, packs: Sequence[str], *, after: After | None = None) -> None:
         """Run the packs one after the other."""
-        from study.worker import run_pack  # and torch: not before there is something to train
+        from study.worker import run_pack, storage_fault  # and torch: not before there is something to train
 
-        waiting = deque(packs)
-        while waiting:
-            pack = waiting.popleft()
-            with contextlib.suppress(Exception):  # whatever it was, the attempt's note has it and the sweep goes on
+        queue = Queue(directory, packs, after)
+        while queue.left:
+            pack = queue.next()
+            if pack is None:  # storage fails
+                time.sleep(LOOK_SECONDS)
+                continue
+            fault, reason = None, ""
+            try:
                 run_pack(directory.root, pack, device=self.device)
-            waiting.extend(after(pack) if after else ())
+            except OSError as error:  # which may be over by now
+                fault = "storage" if storage_fault(directory, error) else "failed"
+                reason = f"{type(error).__name__}: {error}"
+            except Exception:  # noqa: BLE001 - the same here each time: the attempt's note has it, the sweep goes on
+                fault = None
+            queue.ended(pack, fault=fault, reason=reason)
 
 
 class Queue:
@@ -66,13 +86,21 @@ class Queue:
         halvings: How often a pack's capacity was halved because the system had no memory for it.
     """
 
-    def __init__(self, directory: RunDirectory, packs: Sequence[str], after: After | None = None) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        packs: Sequence[str],
+        after: After | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin with some packs.
 
         Args:
             directory: The run directory; how packs were lost is noted in its `attempts`.
             packs: Names of packs, in the order in which they are to run.
             after: As an executor's.
+            clock: Seconds, from wherever.
         """
         self.running: set[str] = set()
         self.over = 0
@@ -80,20 +108,29 @@ class Queue:
         self.halvings: Counter[str] = Counter()
         self._directory, self._waiting, self._after = directory, deque(packs), after
         self._tries: dict[str, Counter[str]] = {}
+        self._clock, self._outage = clock, Outage(directory, clock)
+        self._resting: dict[str, float] = {}
 
     @property
     def waiting(self) -> int:
-        """Packs that wait."""
-        return len(self._waiting)
+        """Packs that wait, or rest."""
+        return len(self._waiting) + len(self._resting)
 
     @property
     def left(self) -> bool:
         """Whether any pack waits or runs."""
-        return bool(self._waiting or self.running)
+        return bool(self.waiting or self.running)
 
     def next(self) -> str | None:
-        """The next pack to run, from now on counted as running; None if none waits."""
-        if not self._waiting:
+        """The next pack to run, from now on counted as running; None if none is to be run now.
+
+        Raises:
+            UserError: If the run directory is gone, or has not been writable for too long.
+        """
+        for pack in [pack for pack, until in self._resting.items() if until <= self._clock()]:
+            del self._resting[pack]
+            self._waiting.append(pack)
+        if not self._waiting or not self._outage.over():
             return None
         pack = self._waiting.popleft()
         self.running.add(pack)
@@ -106,12 +143,23 @@ class Queue:
             pack: A running pack.
             fault: None if its rows are there, otherwise a key of `TRIES`.
             reason: What is known of the fault, in a line.
+
+        Raises:
+            UserError: If the fault is the storage's and the run directory is gone.
         """
         if pack not in self.running:
             return
         self.running.remove(pack)
-        if fault is not None and self._again(pack, fault, reason):
-            self._waiting.append(pack)
+        if fault is None:
+            self._outage.forget()
+        elif self._again(pack, fault, reason):
+            if fault == "storage":
+                self._outage.begins(reason)
+            rest = self._rest(pack, fault)
+            if rest:
+                self._resting[pack] = self._clock() + rest
+            else:
+                self._waiting.append(pack)
             return
         self.over += 1
         self._waiting.extend(self._after(pack) if self._after else ())
@@ -120,6 +168,11 @@ class Queue:
         """Note that whatever ran the running packs is gone."""
         for pack in sorted(self.running):
             self.ended(pack, fault="killed", reason=reason)
+
+    def _rest(self, pack: str, fault: str) -> float:
+        """Seconds until a pack may be tried again."""
+        times = self._tries[pack][fault] if fault in ("memory", "killed") else 0
+        return min(MOST_REST_SECONDS, REST_SECONDS * 2 ** (times - 1)) if times else 0.0
 
     def _again(self, pack: str, fault: str, reason: str) -> bool:
         if fault == "memory":
@@ -130,7 +183,7 @@ class Queue:
         tries[fault] += 1
         again = tries[fault] < TRIES[fault]
         # a worker notes its own errors, but where it does not reach the run directory nobody sees that
-        if fault != "failed" or not again:
+        if fault not in ("failed", "storage") or not again:
             self._note(pack, fault, reason)
         return again
 

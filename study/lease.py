@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -20,14 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study import terminal
+from study import stopping, terminal
 from study.errors import UserError
+from study.outage import gone, unwritable
 from study.store import LEASE, MANIFEST, RunDirectory
 
 RENEW_SECONDS, EXPIRE_SECONDS, POLL_SECONDS = 10.0, 60.0, 1.0
 KINDS = {"token": str, "host": str, "pid": int, "renewed": float, "uptime": float}
 SETTLE_SECONDS = 0.2
 """Two drivers may find the same dead lease: after so long the last to write has it."""
+
+GIVE_BACK_SECONDS = 2.0
+"""How long giving the lease back may take after a request to stop: without it, it ends by itself."""
 
 
 @contextmanager
@@ -42,7 +46,8 @@ def lease(directory: RunDirectory, *, say: Callable[[str], None] = terminal.say)
 
     Raises:
         UserError: If another driver is at work, or if the lease was lost: to another driver while this process was
-            suspended, because the run directory is gone, or because nothing can be written there any more.
+            suspended, because the run directory is gone, which is looked at when the block ends too, or because nothing
+            can be written there any more.
     """
     held = _Held(directory, uuid.uuid4().hex)
     _acquire(held, say)
@@ -53,19 +58,18 @@ def lease(directory: RunDirectory, *, say: Callable[[str], None] = terminal.say)
     try:
         yield
     except BaseException as error:
-        _end(stop, thread)
-        if held.lost and isinstance(error, KeyboardInterrupt | OSError | UserError):
-            raise UserError(held.lost) from None
-        with suppress(OSError):  # the reason to give is the first one
-            _release(held)
+        lost = held.lost  # what giving it back finds out is no reason any more
+        stop.set()
+        thread.join(GIVE_BACK_SECONDS)
+        if lost and isinstance(error, KeyboardInterrupt | OSError | UserError) and not stopping.asked():
+            raise UserError(lost) from None
         raise
-    _end(stop, thread)
+    stop.set()
+    thread.join(EXPIRE_SECONDS)
+    if thread.is_alive():
+        raise UserError(unwritable(directory, "it does not answer"))
     if held.lost:
         raise UserError(held.lost)
-    try:
-        _release(held)
-    except OSError as error:
-        raise UserError(_unwritable(directory, error)) from None
 
 
 def holder(directory: RunDirectory) -> Mapping[str, Any] | None:
@@ -125,10 +129,7 @@ class _Held:
         found = self.directory.read(LEASE)
         if found is None:
             if not self.directory.exists(MANIFEST):
-                self.lost = (
-                    f"the run directory {self.directory} is gone, removed, renamed or unmounted while it was in use: "
-                    "once it is back, the same command goes on from what it holds"
-                )
+                self.lost = gone(self.directory)
             elif not self.directory.create(LEASE, _encoded(self.content())):
                 return  # somebody else was quicker, which the next look tells
         else:
@@ -143,45 +144,35 @@ class _Held:
             self.directory.write_json(LEASE, self.content())
         self.kept = time.monotonic()
 
+    def give_back(self) -> None:
+        """Remove the lease, unless it is another's by now, or find out that the run directory is gone.
+
+        Raises:
+            OSError: If the storage does not answer or cannot be written.
+        """
+        found = self.directory.read(LEASE)
+        if found is None:
+            self.lost = "" if self.directory.exists(MANIFEST) else gone(self.directory)
+        elif (_decoded(found) or {}).get("token") == self.token:
+            self.directory.remove(LEASE)
+
 
 def _keep(held: _Held, stop: threading.Event, *, main: bool) -> None:
-    """Renew a lease until told to stop or until it is lost."""
+    """Renew a lease until it is lost, or until told to stop, and then give it back."""
     while not stop.wait(RENEW_SECONDS):
         try:
             held.renew()
         except OSError as error:  # a disk that is full for a moment must not end the sweep
             if time.monotonic() - held.kept > EXPIRE_SECONDS:
-                held.lost = _unwritable(held.directory, error)
+                held.lost = unwritable(held.directory, error)
         if held.lost:
-            if main and not stop.is_set():
-                _interrupt()
+            if main and not stop.is_set() and not stopping.asked():
+                stopping.interrupt_main(held.lost)
             return
-
-
-def _unwritable(directory: RunDirectory, error: OSError) -> str:
-    reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow's say it, and more
-    return (
-        f"cannot write to the run directory {directory}: {reason}; "
-        "what is finished is kept, and the same command goes on from there"
-    )
-
-
-def _interrupt() -> None:
-    """Ask the main thread to stop, as a user would."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if callable(signal.getsignal(number)):
-            signal.pthread_kill(int(threading.main_thread().ident or 0), number)
-            return
-
-
-def _end(stop: threading.Event, thread: threading.Thread) -> None:
-    stop.set()
-    thread.join()
-
-
-def _release(held: _Held) -> None:
-    if not held.lost and (held.directory.read_json(LEASE) or {}).get("token") == held.token:
-        held.directory.remove(LEASE)
+    try:
+        held.give_back()
+    except OSError as error:
+        held.lost = unwritable(held.directory, error)
 
 
 def _acquire(held: _Held, say: Callable[[str], None]) -> None:
@@ -220,12 +211,28 @@ def _lives(directory: RunDirectory, current: Mapping[str, Any], say: Callable[[s
     return False
 
 
+def within_reach(content: Mapping[str, Any]) -> bool:
+    """Whether the number that a lease gives its holder means the same process here: one system, one table of processes.
+
+    Args:
+        content: A lease, as `holder` gives it.
+    """
+    place = _place()
+    told = all(place) or sys.platform != "linux"  # elsewhere there is one table
+    return told and (content["host"], content.get("boot"), content.get("processes")) == (socket.gethostname(), *place)
+
+
+def runs_still(content: Mapping[str, Any]) -> bool:
+    """Whether the process of a lease that is `within_reach` is the one that took it, and not one with its number."""
+    return _born(content["pid"]) == content.get("born")
+
+
 def _known(content: Mapping[str, Any]) -> bool | None:
     """Whether a lease's holder is alive, where that can be known without waiting: on the holder's own machine."""
     boot, processes = _place()
     if (content["host"], content.get("boot")) != (socket.gethostname(), boot):
         return None
-    if content.get("processes") == processes and _born(content["pid"]) != content.get("born"):
+    if content.get("processes") == processes and not runs_still(content):
         return False
     return time.monotonic() - content["uptime"] < EXPIRE_SECONDS if boot else None  # one clock, which nobody sets
 
@@ -245,7 +252,7 @@ def _read(directory: RunDirectory) -> dict[str, Any] | None:
 def _decoded(data: bytes) -> dict[str, Any] | None:
     with suppress(ValueError, TypeError, KeyError):
         content: dict[str, Any] = json.loads(data)
-        if all(isinstance(content[name], kind) for name, kind in KINDS.items()):
+        if all(isinstance(content[name], kind) for name, kind in KINDS.items()) and content["pid"] > 0:
             return content
     return None
 

@@ -22,6 +22,9 @@ FAR_SECONDS = 10.0
 SPARING = 9
 """Looking takes a tenth of the time at most."""
 
+LAST_LOOK_SECONDS = 2.0
+"""How long a look that is under way is waited for when the block fails or is asked to stop."""
+
 
 @dataclass
 class Tally:
@@ -76,7 +79,10 @@ class Tally:
 
 @contextmanager
 def live(directory: RunDirectory, packs: Mapping[str, int], *, quiet: bool = False) -> Iterator[Tally]:
-    """Show progress on standard error while the block runs: a live bar on a terminal, a line now and then elsewhere."""
+    """Show progress on standard error while the block runs: a live bar on a terminal, a line now and then elsewhere.
+
+    A block that fails, or is asked to stop, is not counted at its end: storage may be why, and may not answer.
+    """
     tally = Tally(directory, packs)
     tally.update()
     if quiet:
@@ -100,11 +106,14 @@ def live(directory: RunDirectory, packs: Mapping[str, int], *, quiet: bool = Fal
         watcher.start()
         try:
             yield tally
-        finally:
+        except BaseException:
             stop.set()
-            watcher.join()
-            tally.update()
-            progress.update(task, completed=tally.done, words=words(tally, None, 0.0))
+            watcher.join(LAST_LOOK_SECONDS)
+            raise
+        stop.set()
+        watcher.join()  # two that count would count twice; a signal ends the waiting
+        tally.update()
+        progress.update(task, completed=tally.done, words=words(tally, None, 0.0))
     if not console.is_terminal:
         print(words(tally, None, 0.0), file=sys.stderr, flush=True)  # noqa: T201 - the progress line itself
 
@@ -125,6 +134,8 @@ def _watch(tally: Tally, progress: Progress, task: TaskID, stop: threading.Event
             continue
         finally:
             pause = max(least, SPARING * (time.monotonic() - looked))
+        if stop.is_set():
+            return
         progress.update(task, completed=work, words=line)
         if progress.disable and time.monotonic() - printed > PLAIN_SECONDS:
             printed = time.monotonic()

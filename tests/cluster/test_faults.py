@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cluster.tune import RayTune
+from study import executor
 from study.errors import UserError
 from tests.cluster.rays import BIN, Nodes, Pretended, below, until
 
@@ -125,7 +126,8 @@ def test_a_killed_worker_costs_one_try_of_one_pack(cluster, pretended):
     assert sum(note["pack"] == pack for note in pretended.ran) == 2
 
 
-def test_a_pack_that_always_kills_its_worker_is_given_up_and_the_others_are_not(cluster, pretended):
+def test_a_pack_that_always_kills_its_worker_is_given_up_and_the_others_are_not(cluster, pretended, monkeypatch):
+    monkeypatch.setattr(executor, "REST_SECONDS", 0.01)
     pretended.wish(p00={"dies": True}, p01={"fails": True})
     sweep = Sweep(pretended, 5, address=cluster.address)
     assert sweep.end() is None
@@ -134,6 +136,13 @@ def test_a_pack_that_always_kills_its_worker_is_given_up_and_the_others_are_not(
     tries = collections.Counter(note["pack"] for note in pretended.ran)
     assert (tries["p00"], tries["p01"]) == (8, 3)
     assert len(pretended.attempts["p00"]) == 8
+
+
+def test_no_more_packs_than_workers_train_at_once_on_a_cluster_with_more_room(cluster, pretended):
+    pretended.wish(seconds=0.7)
+    sweep = Sweep(pretended, 6, address=cluster.address, workers=1)
+    sweep.ends_well()
+    assert at_once(pretended.ran) == 1
 
 
 def test_a_slow_node_is_borne_and_its_packs_are_there_once(cluster, pretended):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_who_does_not_end_is_left_alone(directory, driver, monkeypatch):
 
 def test_a_process_elsewhere_is_named(directory):
     directory.write_json(LEASE, _content("token") | {"host": "another-host", "pid": 77})
-    with pytest.raises(UserError, match="process 77 on another-host: stop it there, or, if it was submitted"):
+    with pytest.raises(UserError, match=r"process 77 on another-host, which is another machine .*: stop it there, or"):
         runs.stop(directory)
 
 
@@ -69,6 +70,39 @@ def test_a_number_that_is_another_processs_by_now_is_left_alone(directory):
             runs._ask(directory, bystander.pid)
         assert bystander.poll() is None
         bystander.kill()
+
+
+INNER = DRIVER.replace("with lease", "print(__import__('os').getpid(), flush=True)\nwith lease")
+
+
+@pytest.mark.skipif(not shutil.which("unshare") or os.geteuid() != 0, reason="needs to make a table of processes")
+def test_a_process_of_another_container_is_not_asked_by_a_number_that_is_somebody_elses_here(directory):
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    last = f'echo {bystander.pid - 1} > /proc/sys/kernel/ns_last_pid && "$@" & wait'
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", last, "sh"]
+    inner = subprocess.Popen(
+        [*apart, sys.executable, "-c", INNER, directory.root], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        if not (said := inner.stdout.readline()):
+            pytest.skip(f"no table of processes of one's own: {inner.stderr.read()!r}")
+        end = time.monotonic() + 30
+        while (found := holder(directory)) is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        if found["pid"] != bystander.pid:
+            directory.write_json(LEASE, found | {"pid": bystander.pid})  # a number that the inner one might have had
+        assert int(said) > 0
+        with pytest.raises(UserError, match="which is another machine or container than this one: stop it there"):
+            runs.stop(directory)
+        with pytest.raises(ProcessLookupError):
+            runs._ask(directory, bystander.pid)
+        time.sleep(0.3)
+        assert bystander.poll() is None
+    finally:
+        for process in (inner, bystander):
+            process.kill()
+            process.communicate()
 
 
 def test_attempts_are_told_once_and_in_order(directory):

@@ -219,6 +219,38 @@ def test_of_several_who_find_a_dead_lease_one_has_it(directory, gone, others, mo
     assert (len(having), len(refused)) == (1, others), refused
 
 
+# Which process is meant
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "elsewhere"},
+        {"boot": "before it was restarted"},
+        {"processes": "pid:[another container's]"},
+        {"boot": ""},
+    ],
+    ids=["another machine", "another start", "another container", "untold"],
+)
+def test_a_number_means_the_same_process_on_one_system_with_one_table_of_processes(change):
+    content = module._content("token")
+    assert module.within_reach(content)
+    assert module.runs_still(content)
+    assert not module.within_reach(content | change)
+    assert not module.runs_still(content | {"born": "1"})
+
+
+def test_where_linux_does_not_tell_no_number_means_anything(monkeypatch):
+    monkeypatch.setattr(module, "_place", lambda: ("", ""))
+    assert module.within_reach(module._content("token")) == (sys.platform != "linux")
+
+
+@pytest.mark.parametrize("pid", [0, -1])
+def test_a_lease_of_no_process_is_none(directory, pid):
+    left_by(directory, pid=pid)
+    assert holder(directory) is None
+
+
 # While it is held
 
 
@@ -258,6 +290,47 @@ def test_a_run_directory_that_vanishes_ends_the_block_and_is_not_made_again(dire
         while_held(directory, lambda: (tmp_path / "run").rename(tmp_path / "moved"))
     assert not (tmp_path / "run").exists()
     assert json.loads((tmp_path / "moved" / LEASE).read_text())["pid"] == os.getpid()
+
+
+def test_a_run_directory_that_went_unnoticed_is_noticed_at_the_end(directory, tmp_path):
+    with pytest.raises(UserError, match="run is gone, removed, renamed or unmounted"), lease(directory):
+        (tmp_path / "run").rename(tmp_path / "moved")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_request_to_stop_is_the_reason_even_where_the_run_directory_is_gone(directory, tmp_path):
+    def act():
+        (tmp_path / "run").rename(tmp_path / "moved")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        while_held(directory, act)
+
+
+@pytest.fixture
+def hang(monkeypatch):
+    """A function after which storage does not answer until the test is over."""
+    answer = threading.Event()
+
+    def never(*_):
+        answer.wait()
+
+    yield lambda: [monkeypatch.setattr(RunDirectory, name, never) for name in ("read", "write_json", "remove")]
+    answer.set()
+
+
+def test_giving_the_lease_back_to_storage_that_hangs_is_not_waited_for_after_a_fault(directory, hang, monkeypatch):
+    monkeypatch.setattr(module, "GIVE_BACK_SECONDS", 0.3)
+    begun = time.monotonic()
+    with pytest.raises(ZeroDivisionError, match="division"):
+        while_held(directory, lambda: hang() and 1 / 0)
+    assert time.monotonic() - begun < 5
+
+
+def test_storage_that_hangs_when_all_is_done_is_waited_for_and_then_named(directory, hang, monkeypatch):
+    monkeypatch.setattr(module, "EXPIRE_SECONDS", 0.5)
+    with pytest.raises(UserError, match=r"cannot write to the run directory .*: it does not answer"), lease(directory):
+        hang()
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EROFS, errno.ENOSPC])

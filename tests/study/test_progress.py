@@ -1,3 +1,6 @@
+import threading
+import time
+
 import pytest
 from rich.progress import Progress
 
@@ -97,6 +100,9 @@ def test_looking_takes_a_tenth_of_the_time_at_most(directory, monkeypatch, local
             pauses.append(seconds)
             return len(pauses) == 3
 
+        def is_set(self):
+            return False
+
     with Progress(disable=True) as progress:
         module._watch(tally, progress, progress.add_task("trials"), Stop())
     assert pauses[0] == least
@@ -122,3 +128,25 @@ def test_a_quiet_watch_counts_and_says_nothing(directory, capsys):
 def test_a_failing_block_still_ends_the_watch(directory):
     with pytest.raises(ZeroDivisionError, match="division"), live(directory, {"a": 1}):
         1 / 0  # noqa: B018 - any error will do
+
+
+def test_storage_that_hangs_is_not_waited_for_when_the_block_is_asked_to_stop(directory, monkeypatch):
+    answer, looking, begun = threading.Event(), threading.Event(), time.monotonic()
+
+    def never(_):
+        looking.set()
+        answer.wait()
+
+    def ask_to_stop():
+        monkeypatch.setattr(Tally, "update", never)
+        looking.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LAST_LOOK_SECONDS", 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt), live(directory, {"a": 1}):
+            ask_to_stop()
+        assert time.monotonic() - begun < 5
+    finally:
+        answer.set()

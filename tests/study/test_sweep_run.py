@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study import schema, worker
+from study import outage, schema, worker
 from study.errors import UserError
 from study.lease import lease
 from study.plan import expand
@@ -248,9 +248,10 @@ def test_a_failing_pack_is_lost_and_the_next_run_repairs_it(root, tiny, run_here
     assert sorted(results(prepared.directory)) == planned_ids(sweep)
 
 
-def test_a_disk_that_fills_while_training_loses_packs_and_leaves_nothing_half_written(
+def test_a_disk_that_fills_while_training_ends_the_run_and_leaves_nothing_half_written(
     root, tiny, run_here, monkeypatch
 ):
+    monkeypatch.setattr(outage, "BEARABLE_SECONDS", 0.3)
     real = RunDirectory.publish
 
     def publish(self, name, data):
@@ -259,8 +260,9 @@ def test_a_disk_that_fills_while_training_loses_packs_and_leaves_nothing_half_wr
         real(self, name, data)
 
     monkeypatch.setattr(RunDirectory, "publish", publish)
-    prepared, *_ = run_here(root, tiny())
-    assert lost(prepared) == 2
+    with pytest.raises(UserError, match=r"cannot write to the run directory .*No space left on device; what is finish"):
+        run_here(root, tiny())
+    assert not (root / "trials").exists()
     note = json.loads(next((root / "attempts").iterdir()).read_text())
     assert (note["outcome"], note["error"]) == ("failed", "OSError: [Errno 28] No space left on device")
     monkeypatch.setattr(RunDirectory, "publish", real)
