@@ -327,6 +327,18 @@ def test_what_the_cluster_cannot_give_is_refused_at_once(own_cluster, pretended)
     assert pretended.ran == []
 
 
+def test_a_node_gives_packs_only_the_gpus_that_it_was_shown(stand_in, pretended):
+    nodes = Nodes(os.environ | {"PYTHONPATH": str(stand_in), "CUDA_VISIBLE_DEVICES": "1,3"})
+    try:
+        nodes.start(1, cpus=2, gpus=2)
+        pretended.wish(seconds=1.0)
+        Sweep(pretended, 6, address=nodes.address, device="cuda").ends_well()
+    finally:
+        nodes.close()
+    assert {note["cuda"] for note in pretended.ran} == {"1", "3"}
+    assert at_once(pretended.ran) == 2
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_local_ray_counts_what_cuda_visible_devices_shows(pretended, monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
