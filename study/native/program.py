@@ -1,0 +1,102 @@
+"""The update of one trial as a program of C++ for a whole pack: the trials one after the other, each within the cache.
+
+A pack in one program of tensor operations writes every intermediate result of all its trials to memory. Here the loop
+over trials is outermost: what a trial computes with, some 300 kB, stays in the cache of its core, and a trial's results
+do not depend on its neighbours or on the capacity. The C++ is made from the same recorded mathematics.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from study.native.build import library
+from study.native.emit import Function, emit
+from study.native.lower import lower
+from study.record import record
+
+Tensors = dict[str, Tensor]
+KERNELS = Path(__file__).with_name("kernels.h")
+
+
+def translated(
+    name: str, update: Callable[[Tensors], Tensors], example: Mapping[str, Tensor], shared: tuple[str, ...]
+) -> Function:
+    """Record an update on the first trial of a pack and write it as a function of C++.
+
+    Raises:
+        Unsupported: If it has an operation that is not translated.
+    """
+    names = list(example)
+    single = [example[name] if name in shared else example[name][0] for name in names]
+    module = record(lambda *tensors: update(dict(zip(names, tensors, strict=True))), single)
+    return emit(name, lower(module))
+
+
+def compiled(
+    update: Callable[[Tensors], Tensors], example: Mapping[str, Tensor], shared: tuple[str, ...]
+) -> Callable[[Tensors], Tensors]:
+    """Turn the update of one trial into the update of a pack, as `study.step.vectorise` does, but compiled.
+
+    Raises:
+        Unsupported: If it has an operation that is not translated.
+        NoCompiler: If nothing can be compiled here.
+    """
+    function = translated("update", update, example, shared)
+    names = list(example)
+    single = {name: example[name] if name in shared else example[name][0] for name in names}
+    with torch.no_grad():
+        results = update(single)
+    count = len(next(value for name, value in example.items() if name not in shared))
+    run = library(_source([function], _of_pack(function, names, shared, single, results))).run
+    needed = [names[position] for position in function.inputs]
+
+    def packed(tensors: Tensors) -> Tensors:
+        inputs = [tensors[name].contiguous() for name in needed]
+        outputs = {name: results[name].new_empty((count, *results[name].shape)) for name in function.outputs}
+        run(ctypes.c_int64(count), _addresses([*inputs, *outputs.values()]))
+        return outputs
+
+    return packed
+
+
+def _addresses(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+def _source(functions: list[Function], runner: str) -> str:
+    return "\n\n".join([KERNELS.read_text(), *(function.text for function in functions), runner])
+
+
+def _of_pack(
+    function: Function, names: list[str], shared: tuple[str, ...], single: Tensors, results: Tensors
+) -> str:
+    """The loop over trials."""
+    arguments = []
+    for i, position in enumerate(function.inputs):
+        name = names[position]
+        arguments.append(_argument(i, single[name], constant=True, moving=name not in shared))
+    for i, name in enumerate(function.outputs):
+        arguments.append(_argument(len(function.inputs) + i, results[name], constant=False, moving=True))
+    return "\n".join(
+        [
+            'extern "C" void run(int64_t trials, void* const* tensors) {',
+            f"  alignas(64) static thread_local char scratch[{max(1, function.scratch)}];",
+            "  for (int64_t trial = 0; trial < trials; ++trial)",
+            f"    {function.name}({', '.join([*arguments, 'scratch'])});",
+            "}",
+        ]
+    )
+
+
+TYPES = {torch.float32: "float", torch.float64: "double", torch.int64: "int64_t", torch.bool: "bool"}
+
+
+def _argument(i: int, value: Tensor, *, constant: bool, moving: bool) -> str:
+    kind = f"{'const ' if constant else ''}{TYPES[value.dtype]}*"
+    step = f" + trial * {value.numel()}" if moving else ""
+    return f"static_cast<{kind}>(tensors[{i}]){step}"
