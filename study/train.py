@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,9 @@ from study.evaluate import evaluate
 from study.game import Game
 from study.layers import power_shapes, power_size, power_start
 from study.methods import parse_method
+from study.native.blocks import Blocks, Recipe, blocks_of
+from study.native.build import NoCompiler
+from study.native.views import Unsupported
 from study.networks.base import Network, flatten, split
 from study.optimisers import OPTIMISERS
 from study.outcome import outcomes
@@ -134,21 +138,7 @@ def train(
     made: list[Tensor] = []
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
-            draws = draw(game, keys, block, dtype=dtype, total=total, labelled=constants["labelled"])
-            tensors = state.tensors | constants
-            for i, step in enumerate(block):
-                for name in OF_GENERATOR & draws.keys():
-                    tensors[name] = draws[name][:, i, 0]
-                tensors["progress"] = _scalar(step / total, device, dtype)
-                tensors["count_g"] = _scalar(step + 1, device, dtype)
-                for j in range(game.n_critic):
-                    for name in OF_DISCRIMINATOR & draws.keys():
-                        tensors[name] = draws[name][:, i, j]
-                    tensors["count_d"] = _scalar(step * game.n_critic + j + 1, device, dtype)
-                    together = game.at_once and j == game.n_critic - 1
-                    tensors |= program.both(tensors) if together else program.discriminator(tensors)
-                if not game.at_once:
-                    tensors |= program.generator(tensors)
+            tensors = advance(program, game, keys, state.tensors | constants, block, total=total)
             state.tensors = {name: tensors[name] for name in state.tensors}
             state.step = block.stop
             state.seconds = before + time.perf_counter() - started
@@ -161,6 +151,33 @@ def train(
         if all(ended):
             break
     return state
+
+
+def advance(program: Program, game: Game, keys: Tensor, tensors: Tensors, steps: range, *, total: int) -> Tensors:
+    """Take some steps of `total`: the tensors of a pack, hyperparameters included, after them."""
+    device, dtype = str(keys.device), tensors["theta"].dtype
+
+    def drawn() -> Tensors:
+        return draw(game, keys, steps, dtype=dtype, total=total, labelled=tensors["labelled"])
+
+    if program.blocks:
+        outside = drawn() if program.blocks.drawn else {}
+        return tensors | program.blocks(tensors | outside, keys, steps, total=total, updates=game.n_critic)
+    draws, tensors = drawn(), dict(tensors)
+    for i, step in enumerate(steps):
+        for name in OF_GENERATOR & draws.keys():
+            tensors[name] = draws[name][:, i, 0]
+        tensors["progress"] = _scalar(step / total, device, dtype)
+        tensors["count_g"] = _scalar(step + 1, device, dtype)
+        for j in range(game.n_critic):
+            for name in OF_DISCRIMINATOR & draws.keys():
+                tensors[name] = draws[name][:, i, j]
+            tensors["count_d"] = _scalar(step * game.n_critic + j + 1, device, dtype)
+            together = game.at_once and j == game.n_critic - 1
+            tensors |= program.both(tensors) if together else program.discriminator(tensors)
+        if not game.at_once:
+            tensors |= program.generator(tensors)
+    return tensors
 
 
 def fresh(
@@ -244,36 +261,58 @@ def draw(
 
     Labels are known of the first `labelled` (c,) samples of the data; of all, where it is not given.
     """
-    task, batch = game.task, game.task.batch
+    numbers = torch.arange(steps.start, steps.stop, device=keys.device)
+    found: Tensors = {}
+    for player, count in (("d", game.n_critic), ("g", 1)):
+        updates = torch.arange(count, device=keys.device)
+        found |= draw_of(game, player, keys, numbers, updates, dtype=dtype, share=numbers / total, labelled=labelled)
+    return found
 
-    def numbers(kind: Callable[..., Tensor], role: Role, updates: int, each: int) -> Tensor:
-        shape = (len(keys), len(steps), updates, batch, each)
+
+def draw_of(
+    game: Game,
+    player: str,
+    keys: Tensor,
+    steps: Tensor,
+    updates: Tensor,
+    *,
+    dtype: torch.dtype,
+    share: Tensor,
+    labelled: Tensor | None = None,
+) -> Tensors:
+    """The random numbers of a player's updates; steps (s,), shares of the budget (s,), and updates (u,) by number."""
+    task, batch = game.task, game.task.batch
+    data, latent, penalty, instance, wanted = ROLES[player]
+
+    def numbers(kind: Callable[..., Tensor], role: Role, each: int) -> Tensor:
+        shape = (len(keys), len(steps), len(updates), batch, each)
         if not each:
             return torch.empty(shape, device=keys.device)
         return kind(keys, role=role, steps=steps, updates=updates, count=batch * each).view(shape)
 
-    found: Tensors = {}
-    for player, updates, data, latent, penalty, instance, wanted in (
-        ("d", game.n_critic, Role.DATA, Role.LATENT_D, Role.PENALTY, Role.NOISE_D, game.noise_draws),
-        ("g", 1, Role.DATA_G, Role.LATENT_G, Role.PENALTY_G, Role.NOISE_G, game.noise_draws_g),
-    ):
-        found[f"latent_{player}"] = numbers(normal, latent, updates, task.latent).to(dtype)
-        # each by a role of its own, so that a method's penalty sees the same points with and without noise
-        points = numbers(uniform, penalty, updates, game.penalty_draws if wanted else 0)
-        noise = numbers(uniform, instance, updates, game.instance_draws)
-        found[f"noise_{player}"] = torch.cat([points, noise], -1).to(dtype)
-        seen = player == "d" or game.generator_sees_real
-        uniforms = numbers(uniform, data, updates, task.draws if seen or game.labels else 0)
-        if task.over_time:
-            spent = torch.arange(steps.start, steps.stop, device=keys.device) / total
-            uniforms = torch.cat([uniforms, spent[:, None, None, None].expand(*uniforms.shape[:-1], 1)], -1)
-        if seen:
-            found[f"real_{player}"] = task.sample(uniforms).to(dtype)
-        else:
-            found["real_g"] = torch.empty((len(keys), len(steps), 1, 0), device=keys.device, dtype=dtype)
-        if game.labels:
-            found[f"label_{player}"] = _known(game, uniforms, labelled)
+    found = {f"latent_{player}": numbers(normal, latent, task.latent).to(dtype)}
+    # each by a role of its own, so that a method's penalty sees the same points with and without noise
+    points = numbers(uniform, penalty, game.penalty_draws if wanted(game) else 0)
+    noise = numbers(uniform, instance, game.instance_draws)
+    found[f"noise_{player}"] = torch.cat([points, noise], -1).to(dtype)
+    seen = player == "d" or game.generator_sees_real
+    uniforms = numbers(uniform, data, task.draws if seen or game.labels else 0)
+    if task.over_time:
+        uniforms = torch.cat([uniforms, share[:, None, None, None].expand(*uniforms.shape[:-1], 1)], -1)
+    if seen:
+        found[f"real_{player}"] = task.sample(uniforms).to(dtype)
+    else:
+        found["real_g"] = torch.empty((len(keys), len(steps), 1, 0), device=keys.device, dtype=dtype)
+    if game.labels:
+        found[f"label_{player}"] = _known(game, uniforms, labelled)
     return found
+
+
+ROLES: dict[str, tuple[Role, Role, Role, Role, Callable[[Game], int]]] = {
+    "d": (Role.DATA, Role.LATENT_D, Role.PENALTY, Role.NOISE_D, lambda game: game.noise_draws),
+    "g": (Role.DATA_G, Role.LATENT_G, Role.PENALTY_G, Role.NOISE_G, lambda game: game.noise_draws_g),
+}
+"""What a player's draws are for: data, latents, a penalty's points, noise on samples; and whether it has points."""
 
 
 def _known(game: Game, uniforms: Tensor, labelled: Tensor | None) -> Tensor:
@@ -343,20 +382,31 @@ def example_of(game: Game, capacity: int, *, device: str = "cpu", dtype: torch.d
 
 @dataclass(frozen=True)
 class Program:
-    """The updates of a pack: each player's, and both at once where the method moves them so."""
+    """The updates of a pack: each player's, and both at once where the method moves them so.
+
+    Attributes:
+        discriminator: The discriminator's update.
+        generator: The generator's.
+        both: Of both at once.
+        blocks: Whole blocks of steps, compiled, which then run in place of these; None where that is not possible.
+        why: The reason where it is not.
+    """
 
     discriminator: Callable[[Tensors], Tensors]
     generator: Callable[[Tensors], Tensors]
     both: Callable[[Tensors], Tensors]
+    blocks: Blocks | None = None
+    why: str | None = None
 
 
 @cache
 def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
     """The updates of a pack, recorded once for each structure and process; `game` has n_critic 1, whatever it is."""
     example = example_of(game, capacity, device=device, dtype=dtype)
+    blocks, why = _compiled(game, example, device, dtype)
 
     def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
-        return vectorise(lambda trial: update(game, trial), example)
+        return unused if blocks else vectorise(lambda trial: update(game, trial), example)
 
     def unused(_tensors: Tensors) -> Tensors:
         raise RuntimeError(f"method {game.method.name!r} has no such update")
@@ -365,4 +415,34 @@ def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Pr
         recorded(discriminator_update),
         unused if game.at_once else recorded(generator_update),
         recorded(joint_update) if game.at_once else unused,
+        blocks,
+        why,
     )
+
+
+def _compiled(game: Game, example: Tensors, device: str, dtype: torch.dtype) -> tuple[Blocks | None, str | None]:
+    """Blocks of steps as a compiled program, or the reason why there is none."""
+    if device != "cpu" or os.environ.get("MANYPATHS_PROGRAM") == "eager":
+        return None, "not asked for"
+
+    def drawing(player: str) -> Callable[[Tensors], Tensors]:
+        def draw_one(trial: Tensors) -> Tensors:
+            key, step, update = trial["key"][None], trial["step"][None], trial["update"][None]
+            share, known = step / trial["total"], trial["labelled"][None]
+            drawn = draw_of(game, player, key, step, update, dtype=dtype, share=share, labelled=known)
+            return {name: tensor[0, 0, 0] for name, tensor in drawn.items()}
+
+        return draw_one
+
+    recipe = Recipe(
+        discriminator=lambda trial: discriminator_update(game, trial),
+        generator=None if game.at_once else lambda trial: generator_update(game, trial),
+        both=(lambda trial: joint_update(game, trial)) if game.at_once else None,
+        draws={player: drawing(player) for player in ROLES},
+        example=example,
+        shared=SHARED,
+    )
+    try:
+        return blocks_of(recipe), None
+    except (Unsupported, NoCompiler) as error:
+        return None, str(error)

@@ -24,6 +24,7 @@ FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-strict-aliasing",
+    "-fwrapv",  # whole numbers overflow as those of tensors do
     "-fPIC",
     "-shared",
 )

@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 
 from study.native.builder import Builder, hollow
 from study.native.operations import form_of
-from study.native.statements import Statement
+from study.native.statements import TYPES, Statement
 from study.native.tidy import tidy
 from study.native.views import Buffer, Filled, Unsupported, Value, View, dense, part
 
@@ -100,7 +100,12 @@ class _Lowering:
         form, inputs = found
         kinds = [value.dtype for value in inputs if isinstance(value, View | Filled)]
         kind = dtype if dtype is not torch.bool else torch.promote_types(kinds[0], kinds[-1])
-        return self.builder.pointwise(dtype, form, *(_as_value(value, kind) for value in inputs))
+        values = [_as_value(value, kind) for value in inputs]
+        if dtype.is_floating_point:  # whole numbers first become what the result is: their quotient is none of them
+            whole = {f"{{{i}}}": f"{TYPES[dtype]}({{{i}}})" for i, value in enumerate(values) if value.dtype is torch.int64}
+            for place, converted in whole.items():
+                form = form.replace(place, converted)
+        return self.builder.pointwise(dtype, form, *values)
 
     def _resolved(self, part: Any) -> Any:  # noqa: ANN401
         if isinstance(part, Node):
@@ -231,6 +236,19 @@ def _known(function: Callable[..., torch.Tensor]) -> Callable[..., Value]:
         return at.builder.constant(function(*args).to(at.dtype))
 
     return make
+
+
+def _index(at: _Context, table: Value, places: Sequence[Value | None]) -> Value:
+    """Rows of a table by their numbers."""
+    if len(places) != 1 or not isinstance(table, View) or places[0] is None:
+        raise Unsupported("aten.index by other than one tensor")
+    rows, wide = table.shape[0], at.builder.contiguous(table)
+    number = at.builder.reshaped(places[0], (*places[0].shape, *(1,) * (len(table.shape) - 1)))
+    # of the first row, and so many rows on; what lies outside stays inside of memory
+    first = wide.cut(0, 0, 1).without(0).expanded(at.shape)
+    inside = f"larger(smaller({{1}} < 0 ? {{1}} + {rows} : {{1}}, int64_t({rows - 1})), int64_t(0))"
+    form = f"(&{{0}})[{inside} * {wide.strides[0]}]"
+    return at.builder.pointwise(at.dtype, form, first, number)
 
 
 # joining, and places in zeros
@@ -399,6 +417,7 @@ STRUCTURE: dict[object, Callable[..., Any]] = {
     aten.arange.default: _known(torch.arange),
     aten.arange.start: _known(torch.arange),
     aten.eye.default: _known(torch.eye),
+    aten.index.Tensor: _index,
     aten.cat.default: _cat,
     aten.stack.default: _stack,
     aten.repeat.default: _repeat,

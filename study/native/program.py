@@ -17,6 +17,7 @@ from torch import Tensor
 from study.native.build import library
 from study.native.emit import Function, emit
 from study.native.lower import lower
+from study.native.statements import TYPES
 from study.record import record
 
 Tensors = dict[str, Tensor]
@@ -52,23 +53,25 @@ def compiled(
     with torch.no_grad():
         results = update(single)
     count = len(next(value for name, value in example.items() if name not in shared))
-    run = library(_source([function], _of_pack(function, names, shared, single, results))).run
+    run = library(source_of([function], _of_pack(function, names, shared, single, results))).run
     needed = [names[position] for position in function.inputs]
 
     def packed(tensors: Tensors) -> Tensors:
         inputs = [tensors[name].contiguous() for name in needed]
         outputs = {name: results[name].new_empty((count, *results[name].shape)) for name in function.outputs}
-        run(ctypes.c_int64(count), _addresses([*inputs, *outputs.values()]))
+        run(ctypes.c_int64(count), addresses([*inputs, *outputs.values()]))
         return outputs
 
     return packed
 
 
-def _addresses(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+def addresses(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    """Where the numbers of tensors lie, as an argument of a compiled function."""
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
-def _source(functions: list[Function], runner: str) -> str:
+def source_of(functions: list[Function], runner: str) -> str:
+    """A whole program."""
     return "\n\n".join([KERNELS.read_text(), *(function.text for function in functions), runner])
 
 
@@ -91,9 +94,6 @@ def _of_pack(
             "}",
         ]
     )
-
-
-TYPES = {torch.float32: "float", torch.float64: "double", torch.int64: "int64_t", torch.bool: "bool"}
 
 
 def _argument(i: int, value: Tensor, *, constant: bool, moving: bool) -> str:
