@@ -16,6 +16,8 @@ FEW = 4
 """Terms of a sum up to which it is written out as an expression, and columns of a product that make it narrow."""
 MANY = 64
 """Numbers from which on reading them out of order is worth a transposition."""
+MOST = 2**14
+"""Numbers of a constant."""
 
 
 class Builder:
@@ -32,7 +34,13 @@ class Builder:
         return dense(Buffer(f"b{next(self._numbers)}", dtype, math.prod(shape)), tuple(shape))
 
     def constant(self, tensor: torch.Tensor) -> View:
-        """A buffer of known numbers."""
+        """A buffer of known numbers.
+
+        Raises:
+            Unsupported: If there are too many to be written into a program.
+        """
+        if tensor.numel() > MOST:
+            raise Unsupported(f"a constant of {tensor.numel()} numbers")
         numbers = tuple(tensor.flatten().tolist())
         buffer = Buffer(f"k{next(self._numbers)}", tensor.dtype, len(numbers), "constant", numbers=numbers)
         return dense(buffer, tuple(tensor.shape))
@@ -99,13 +107,13 @@ class Builder:
         found = value.reshaped(shape)
         return found if found is not None else dense(self.contiguous(value).buffer, shape)
 
-    def joined(self, pieces: Sequence[Value], dim: int) -> View:
+    def joined(self, pieces: Sequence[Value], dim: int, dtype: torch.dtype) -> View:
         """Values side by side along a dimension; what was made for this alone is made in its place."""
         shape = list(pieces[0].shape)
         shape[dim] = sum(piece.shape[dim] for piece in pieces)
-        out = self.scratch(pieces[0].dtype, shape)
+        out = self.scratch(dtype, shape)
         first = 0
-        for piece in pieces:
+        for piece in (piece for piece in pieces if math.prod(piece.shape)):
             place = out.cut(dim, first, piece.shape[dim])
             first += piece.shape[dim]
             if _can_move(piece, place):

@@ -255,13 +255,13 @@ def _index(at: _Context, table: Value, places: Sequence[Value | None]) -> Value:
 
 
 def _cat(at: _Context, pieces: Sequence[Value], dim: int = 0) -> Value:
-    return at.builder.joined(pieces, dim % len(at.shape))
+    return at.builder.joined(pieces, dim % len(at.shape), at.dtype)
 
 
 def _stack(at: _Context, pieces: Sequence[Value], dim: int = 0) -> Value:
     d = dim % len(at.shape)
     shape = (*at.shape[:d], 1, *at.shape[d + 1 :])
-    return at.builder.joined([at.builder.reshaped(piece, shape) for piece in pieces], d)
+    return at.builder.joined([at.builder.reshaped(piece, shape) for piece in pieces], d, at.dtype)
 
 
 def _repeat(at: _Context, x: Value, repeats: Sequence[int]) -> Value:
@@ -389,6 +389,7 @@ def _scaled_sum(sign: str) -> Callable[..., Value]:
 STRUCTURE: dict[object, Callable[..., Any]] = {
     aten.alias.default: _same,
     aten.detach.default: _same,
+    aten.lift_fresh.default: _same,
     aten.view.default: _reshape,
     aten._unsafe_view.default: _reshape,
     aten.reshape.default: _reshape,
@@ -408,6 +409,7 @@ STRUCTURE: dict[object, Callable[..., Any]] = {
     aten.diagonal.default: _diagonal,
     aten.ones.default: _filled(1),
     aten.zeros.default: _filled(0),
+    aten.empty.memory_format: _filled(0),
     aten.zeros_like.default: _filled(0),
     aten.ones_like.default: _filled(1),
     aten.new_zeros.default: _filled(0),
