@@ -90,8 +90,8 @@ def uniform(keys: Tensor, *, role: Role, steps: range | Tensor, updates: int | T
         count: Numbers for each trial, step and update.
 
     Returns:
-        Float32 of shape (c, s, u, count) for s steps and u updates. The value at (trial, step, update, i) depends on the
-        trial's key, the role, the step, the update, i and count alone. Multiples of 2**-24: never 0 or 1.
+        Float32 of shape (c, s, u, count) for s steps and u updates. The value at (trial, step, update, i) depends on
+        the trial's key, the role, the step, the update, i and count alone. Multiples of 2**-24: never 0 or 1.
     """
     device = keys.device
     blocks = math.ceil(count / 4)

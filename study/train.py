@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,28 +21,18 @@ from torch import Tensor
 from torch.func import vmap
 
 from search_spaces.hyperparameters import STRUCTURE
+from study.draws import draw
 from study.evaluate import evaluate
 from study.game import Game
 from study.layers import power_shapes, power_size, power_start
 from study.methods import parse_method
-from study.native.blocks import Blocks, Recipe, blocks_of
-from study.native.build import NoCompiler
-from study.native.views import Unsupported
 from study.networks.base import Network, flatten, split
 from study.optimisers import OPTIMISERS
 from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform
+from study.program import Program, advance, make_program
 from study.samples import Kept, keep
-from study.step import (
-    MEASURED,
-    SHARED,
-    Tensors,
-    constrain,
-    discriminator_update,
-    generator_update,
-    joint_update,
-    vectorise,
-)
+from study.step import MEASURED, SHARED, Tensors, constrain
 from study.tasks.table import get_task
 from study.trial import Hyperparameters, Trial
 
@@ -153,33 +142,6 @@ def train(
     return state
 
 
-def advance(program: Program, game: Game, keys: Tensor, tensors: Tensors, steps: range, *, total: int) -> Tensors:
-    """Take some steps of `total`: the tensors of a pack, hyperparameters included, after them."""
-    device, dtype = str(keys.device), tensors["theta"].dtype
-
-    def drawn() -> Tensors:
-        return draw(game, keys, steps, dtype=dtype, total=total, labelled=tensors["labelled"])
-
-    if program.blocks:
-        outside = drawn() if program.blocks.drawn else {}
-        return tensors | program.blocks(tensors | outside, keys, steps, total=total, updates=game.n_critic)
-    draws, tensors = drawn(), dict(tensors)
-    for i, step in enumerate(steps):
-        for name in OF_GENERATOR & draws.keys():
-            tensors[name] = draws[name][:, i, 0]
-        tensors["progress"] = _scalar(step / total, device, dtype)
-        tensors["count_g"] = _scalar(step + 1, device, dtype)
-        for j in range(game.n_critic):
-            for name in OF_DISCRIMINATOR & draws.keys():
-                tensors[name] = draws[name][:, i, j]
-            tensors["count_d"] = _scalar(step * game.n_critic + j + 1, device, dtype)
-            together = game.at_once and j == game.n_critic - 1
-            tensors |= program.both(tensors) if together else program.discriminator(tensors)
-        if not game.at_once:
-            tensors |= program.generator(tensors)
-    return tensors
-
-
 def fresh(
     trials: Sequence[Trial], *, capacity: int, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> PackState:
@@ -195,11 +157,6 @@ def _set_up(trials: Sequence[Trial], capacity: int, device: str, dtype: torch.dt
     slots = [*trials, *[trials[0]] * (capacity - len(trials))]
     keys = key_words([trial.key for trial in slots], device=device)
     return _game(trials[0]), keys, _hyperparameters(slots, device=device, dtype=dtype)
-
-
-OF_DISCRIMINATOR = {"real_d", "latent_d", "noise_d", "label_d"}
-OF_GENERATOR = {"real_g", "latent_g", "noise_g", "label_g"}
-"""Draws of a step; those with labels only where the method looks at them."""
 
 
 def start(game: Game, keys: Tensor, constants: Tensors, *, dtype: torch.dtype) -> Tensors:
@@ -254,78 +211,6 @@ def _parameters(game: Game, network: Network, keys: Tensor, role: Role, dtype: t
     return torch.cat([*networks, *equal_weights], 1)
 
 
-def draw(
-    game: Game, keys: Tensor, steps: range, *, dtype: torch.dtype, total: int = 1, labelled: Tensor | None = None
-) -> Tensors:
-    """All random numbers of some steps of `total`: tensors of shape (c, steps, updates in the step, b, ...).
-
-    Labels are known of the first `labelled` (c,) samples of the data; of all, where it is not given.
-    """
-    numbers = torch.arange(steps.start, steps.stop, device=keys.device)
-    found: Tensors = {}
-    for player, count in (("d", game.n_critic), ("g", 1)):
-        updates = torch.arange(count, device=keys.device)
-        found |= draw_of(game, player, keys, numbers, updates, dtype=dtype, share=numbers / total, labelled=labelled)
-    return found
-
-
-def draw_of(
-    game: Game,
-    player: str,
-    keys: Tensor,
-    steps: Tensor,
-    updates: Tensor,
-    *,
-    dtype: torch.dtype,
-    share: Tensor,
-    labelled: Tensor | None = None,
-) -> Tensors:
-    """The random numbers of a player's updates; steps (s,), shares of the budget (s,), and updates (u,) by number."""
-    task, batch = game.task, game.task.batch
-    data, latent, penalty, instance, wanted = ROLES[player]
-
-    def numbers(kind: Callable[..., Tensor], role: Role, each: int) -> Tensor:
-        shape = (len(keys), len(steps), len(updates), batch, each)
-        if not each:
-            return torch.empty(shape, device=keys.device)
-        return kind(keys, role=role, steps=steps, updates=updates, count=batch * each).view(shape)
-
-    found = {f"latent_{player}": numbers(normal, latent, task.latent).to(dtype)}
-    # each by a role of its own, so that a method's penalty sees the same points with and without noise
-    points = numbers(uniform, penalty, game.penalty_draws if wanted(game) else 0)
-    noise = numbers(uniform, instance, game.instance_draws)
-    found[f"noise_{player}"] = torch.cat([points, noise], -1).to(dtype)
-    seen = player == "d" or game.generator_sees_real
-    uniforms = numbers(uniform, data, task.draws if seen or game.labels else 0)
-    if task.over_time:
-        uniforms = torch.cat([uniforms, share[:, None, None, None].expand(*uniforms.shape[:-1], 1)], -1)
-    if seen:
-        found[f"real_{player}"] = task.sample(uniforms).to(dtype)
-    else:
-        found["real_g"] = torch.empty((len(keys), len(steps), 1, 0), device=keys.device, dtype=dtype)
-    if game.labels:
-        found[f"label_{player}"] = _known(game, uniforms, labelled)
-    return found
-
-
-ROLES: dict[str, tuple[Role, Role, Role, Role, Callable[[Game], int]]] = {
-    "d": (Role.DATA, Role.LATENT_D, Role.PENALTY, Role.NOISE_D, lambda game: game.noise_draws),
-    "g": (Role.DATA_G, Role.LATENT_G, Role.PENALTY_G, Role.NOISE_G, lambda game: game.noise_draws_g),
-}
-"""What a player's draws are for: data, latents, a penalty's points, noise on samples; and whether it has points."""
-
-
-def _known(game: Game, uniforms: Tensor, labelled: Tensor | None) -> Tensor:
-    """Classes of the samples that are drawn by some uniforms (c, ..., draws), -1 where they are not known."""
-    task = game.task
-    if task.label is None:
-        raise ValueError(f"task {task.name!r} has no labels")
-    labels = task.label(uniforms)
-    if game.conditional or task.rank is None or labelled is None:
-        return labels
-    return torch.where(task.rank(uniforms) < labelled[:, None, None, None], labels, -1)
-
-
 def numbers_per_step(game: Game) -> int:
     """Random numbers that one trial needs for one generator step."""
     task = game.task
@@ -361,10 +246,6 @@ def _hyperparameters(slots: Sequence[Trial], *, device: str, dtype: torch.dtype)
     }
 
 
-def _scalar(number: float, device: str, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(number, dtype=dtype, device=device)
-
-
 def _game(trial: Trial) -> Game:
     h = trial.hyperparameters
     task, method = get_task(trial.task), parse_method(trial.method)
@@ -377,73 +258,10 @@ def example_of(game: Game, capacity: int, *, device: str = "cpu", dtype: torch.d
     constants = dict.fromkeys(NUMBERS, torch.full((capacity,), 0.5, dtype=dtype, device=device))
     example = start(game, keys, constants, dtype=dtype) | constants
     example |= {name: drawn[:, 0, 0] for name, drawn in draw(game, keys, range(1), dtype=dtype).items()}
-    return example | dict.fromkeys(SHARED, _scalar(0.5, device, dtype))
-
-
-@dataclass(frozen=True)
-class Program:
-    """The updates of a pack: each player's, and both at once where the method moves them so.
-
-    Attributes:
-        discriminator: The discriminator's update.
-        generator: The generator's.
-        both: Of both at once.
-        blocks: Whole blocks of steps, compiled, which then run in place of these; None where that is not possible.
-        why: The reason where it is not.
-    """
-
-    discriminator: Callable[[Tensors], Tensors]
-    generator: Callable[[Tensors], Tensors]
-    both: Callable[[Tensors], Tensors]
-    blocks: Blocks | None = None
-    why: str | None = None
+    return example | dict.fromkeys(SHARED, torch.tensor(0.5, dtype=dtype, device=device))
 
 
 @cache
 def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
-    """The updates of a pack, recorded once for each structure and process; `game` has n_critic 1, whatever it is."""
-    example = example_of(game, capacity, device=device, dtype=dtype)
-    blocks, why = _compiled(game, example, device, dtype)
-
-    def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
-        return unused if blocks else vectorise(lambda trial: update(game, trial), example)
-
-    def unused(_tensors: Tensors) -> Tensors:
-        raise RuntimeError(f"method {game.method.name!r} has no such update")
-
-    return Program(
-        recorded(discriminator_update),
-        unused if game.at_once else recorded(generator_update),
-        recorded(joint_update) if game.at_once else unused,
-        blocks,
-        why,
-    )
-
-
-def _compiled(game: Game, example: Tensors, device: str, dtype: torch.dtype) -> tuple[Blocks | None, str | None]:
-    """Blocks of steps as a compiled program, or the reason why there is none."""
-    if device != "cpu" or os.environ.get("MANYPATHS_PROGRAM") == "eager":
-        return None, "not asked for"
-
-    def drawing(player: str) -> Callable[[Tensors], Tensors]:
-        def draw_one(trial: Tensors) -> Tensors:
-            key, step, update = trial["key"][None], trial["step"][None], trial["update"][None]
-            share, known = step / trial["total"], trial["labelled"][None]
-            drawn = draw_of(game, player, key, step, update, dtype=dtype, share=share, labelled=known)
-            return {name: tensor[0, 0, 0] for name, tensor in drawn.items()}
-
-        return draw_one
-
-    recipe = Recipe(
-        discriminator=lambda trial: discriminator_update(game, trial),
-        generator=None if game.at_once else lambda trial: generator_update(game, trial),
-        both=(lambda trial: joint_update(game, trial)) if game.at_once else None,
-        # in float64, which is for proofs, to the last bit the same draws as everywhere
-        draws={player: drawing(player) for player in ROLES if dtype is torch.float32},
-        example=example,
-        shared=SHARED,
-    )
-    try:
-        return blocks_of(recipe), None
-    except (Unsupported, NoCompiler) as error:
-        return None, str(error)
+    """The updates of a pack, made once for each structure and process; `game` has n_critic 1, whatever it is."""
+    return make_program(game, example_of(game, capacity, device=device, dtype=dtype))

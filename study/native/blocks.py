@@ -1,4 +1,4 @@
-"""A block of steps as one program of C++: for each trial all of them, draws included, its state in the cache meanwhile."""
+"""A block of steps as one program: all of a trial's steps, draws included, its state in the cache meanwhile."""
 
 from __future__ import annotations
 
@@ -159,13 +159,17 @@ class _Writer:
             *self._pointers(),
             "  for (int64_t trial = 0; trial < trials; ++trial) {",
             "    const int64_t* const key = keys + 2 * trial;",
-            *(f"    std::memcpy({name}, of_{name} + trial * {self._size(name)}, sizeof here.{name}[0]);"
-              for name in self.state),
+            *(
+                f"    std::memcpy({name}, of_{name} + trial * {self._size(name)}, sizeof here.{name}[0]);"
+                for name in self.state
+            ),
             "    for (int64_t step = first; step < first + steps; ++step) {",
             *self._step(),
             "    }",
-            *(f"    std::memcpy(to_{name} + trial * {self._size(name)}, {name}, sizeof here.{name}[0]);"
-              for name in self.state),
+            *(
+                f"    std::memcpy(to_{name} + trial * {self._size(name)}, {name}, sizeof here.{name}[0]);"
+                for name in self.state
+            ),
             "  }",
             "}",
         ]

@@ -50,7 +50,7 @@ class Builder:
 
         Indices along which nothing changes are computed once; memory follows the order of the largest input.
         """
-        shape = torch.broadcast_shapes(*(value.shape for value in inputs))
+        shape = torch.broadcast_shapes(*(value.shape for value in inputs))  # type: ignore[no-untyped-call]
         wide = [value.expanded(tuple(shape)) for value in inputs]
         views = [value for value in wide if isinstance(value, View)]
         needed = tuple(
@@ -94,7 +94,7 @@ class Builder:
         if turned:
             self.statements.append(Transposition(out, turned))
         else:
-            copied = tuple([_squeezed(value, value.shape)])
+            copied = (_squeezed(value, value.shape),)
             self.statements.append(Pointwise(out.squeezed(), "{0}", copied))
         if isinstance(value, View):
             self._ordered[value] = out
@@ -116,14 +116,14 @@ class Builder:
         for piece in (piece for piece in pieces if math.prod(piece.shape)):
             place = out.cut(dim, first, piece.shape[dim])
             first += piece.shape[dim]
-            if _can_move(piece, place):
+            if isinstance(piece, View) and _can_move(piece, place):
                 piece.buffer.home = (out.buffer, place.offset)
             else:
                 self.copy_into(place, piece)
         return out
 
     def product(self, left: Value, right: Value, start: Value | None = None) -> View:
-        """start + left (m, k) right (k, n), with numbers of `start` broadcast."""
+        """The sum start + left (m, k) right (k, n), with numbers of `start` broadcast."""
         (m, k), n = left.shape, right.shape[1]
         if left.dtype is not right.dtype or not left.dtype.is_floating_point:
             raise Unsupported(f"a product of {left.dtype} and {right.dtype}")
@@ -223,9 +223,9 @@ def _turned(view: View) -> View | None:
     return small
 
 
-def _can_move(piece: Value, place: View) -> bool:
+def _can_move(piece: View, place: View) -> bool:
     """True if a piece can be made in its place: nothing else holds it, and both lie in order."""
-    if not isinstance(piece, View) or not piece.whole or piece.dtype is not place.dtype:
+    if not piece.whole or piece.dtype is not place.dtype:
         return False
     return place.contiguous and piece.buffer.kind == "scratch" and piece.buffer.home is None
 
@@ -235,4 +235,3 @@ def hollow(builder: Builder, dtype: torch.dtype, shape: Sequence[int]) -> View:
     out = builder.scratch(dtype, shape)
     builder.copy_into(out, Filled(0, tuple(shape), dtype))
     return out
-

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from study.native.lower import Lowered
 from study.native.schedule import ALIGNMENT, Loop, Step, allocate, schedule
 from study.native.statements import TYPES, Pointwise, constant, element, literal, type_of

@@ -21,12 +21,18 @@ FORMS: dict[object, str] = {
     aten.neg.default: "-{0}",
     aten.abs.default: "std::abs({0})",
     aten.sgn.default: "sign({0})",
+    aten.sign.default: "sign({0})",
+    aten.reciprocal.default: "1 / {0}",
     aten.sqrt.default: "std::sqrt({0})",
     aten.rsqrt.default: "1 / std::sqrt({0})",
     aten.exp.default: "exp_of({0})",
     aten.log.default: "log_of({0})",
     aten.sin.default: "sine({0})",
     aten.cos.default: "cosine({0})",
+    aten.log1p.default: "std::log1p({0})",
+    aten.expm1.default: "std::expm1({0})",
+    aten.erf.default: "std::erf({0})",
+    aten.atan.default: "std::atan({0})",
     aten.tanh.default: "tanh_of({0})",
     aten.tanh_backward.default: "{0} * (1 - {1} * {1})",
     aten.sigmoid.default: "sigmoid({0})",
@@ -62,7 +68,6 @@ FORMS: dict[object, str] = {
     aten.bitwise_and.Scalar: "{0} & {1}",
     aten.bitwise_or.Tensor: "{0} | {1}",
     aten.bitwise_xor.Tensor: "{0} ^ {1}",
-    aten.bitwise_not.default: "!{0}",
     aten.logical_and.default: "{0} && {1}",
     aten.logical_or.default: "{0} || {1}",
     aten.logical_not.default: "!{0}",
@@ -100,10 +105,15 @@ def _clamp(_x: object, low: float | None = None, high: float | None = None) -> t
     return form, 3
 
 
+def _inverted(x: Any) -> tuple[str, int]:  # noqa: ANN401
+    return "!{0}" if x.dtype is torch.bool else "~{0}", 1
+
+
 CHOSEN: dict[object, Callable[..., tuple[str, int]]] = {
     aten.pow.Tensor_Scalar: _power,
     aten.leaky_relu_backward.default: _leaky_slope,
     aten.clamp.default: _clamp,
+    aten.bitwise_not.default: _inverted,
 }
 """Expressions that depend on arguments, which are given; how many of these stand in them."""
 

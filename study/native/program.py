@@ -75,9 +75,7 @@ def source_of(functions: list[Function], runner: str) -> str:
     return "\n\n".join([KERNELS.read_text(), *(function.text for function in functions), runner])
 
 
-def _of_pack(
-    function: Function, names: list[str], shared: tuple[str, ...], single: Tensors, results: Tensors
-) -> str:
+def _of_pack(function: Function, names: list[str], shared: tuple[str, ...], single: Tensors, results: Tensors) -> str:
     """The loop over trials."""
     arguments = []
     for i, position in enumerate(function.inputs):

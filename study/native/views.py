@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import torch
@@ -157,7 +158,7 @@ def reshaped_strides(view: View, shape: tuple[int, ...]) -> tuple[int, ...] | No
                 group.append(while_old.pop())
             else:
                 taken.append(new.pop())
-        for inner, outer in zip(group, group[1:], strict=False):
+        for inner, outer in pairwise(group):
             if view.strides[outer] != view.strides[inner] * view.shape[inner]:
                 return None
         step = view.strides[group[0]]
