@@ -117,6 +117,9 @@ class _Writer:
         return name.split("_")[0] in ("real", "latent", "noise", "label")
 
     def _draw_inside(self) -> None:
+        """Translate the draws too, and look at no tensor of theirs."""
+        if not self.recipe.draws:
+            return
         for player, draw in self.recipe.draws.items():
             wanted = [name for name in self.drawn if name.endswith(f"_{player}")]
             if wanted:

@@ -105,6 +105,12 @@ def _clamp(_x: object, low: float | None = None, high: float | None = None) -> t
     return form, 3
 
 
+def _remainder(x: Any, _divisor: float) -> tuple[str, int]:  # noqa: ANN401
+    if x.dtype is torch.int64:
+        return "({0} % {1} + {1}) % {1}", 2
+    return "{0} - {1} * std::floor({0} / {1})", 2
+
+
 def _inverted(x: Any) -> tuple[str, int]:  # noqa: ANN401
     return "!{0}" if x.dtype is torch.bool else "~{0}", 1
 
@@ -114,6 +120,7 @@ CHOSEN: dict[object, Callable[..., tuple[str, int]]] = {
     aten.leaky_relu_backward.default: _leaky_slope,
     aten.clamp.default: _clamp,
     aten.bitwise_not.default: _inverted,
+    aten.remainder.Scalar: _remainder,
 }
 """Expressions that depend on arguments, which are given; how many of these stand in them."""
 

@@ -21,6 +21,12 @@ def _product_and_sum(at: Context, start: Value, left: Value, right: Value) -> Va
     return at.builder.product(left, right, start)
 
 
+def _vector_product(at: Context, left: Value, right: Value) -> Value:
+    row = left if len(left.shape) == 2 else at.builder.reshaped(left, (1, *left.shape))
+    column = at.builder.reshaped(right, (*right.shape, 1))
+    return at.builder.reshaped(at.builder.product(row, column), at.shape)
+
+
 def _sum(at: Context, x: Value, dims: Any = None, _keep: object = False, **_: object) -> Value:  # noqa: ANN401
     x = x if x.dtype is at.dtype else at.builder.pointwise(at.dtype, "{0}", x)
     return at.builder.reshaped(at.builder.reduced(x, listed(x, dims), "sum"), at.shape)
@@ -135,6 +141,8 @@ def _scaled_sum(sign: str) -> Callable[..., Value]:
 SUMMED: dict[object, Callable[..., Any]] = {
     aten.mm.default: _matrix_product,
     aten.addmm.default: _product_and_sum,
+    aten.mv.default: _vector_product,
+    aten.dot.default: _vector_product,
     aten.sum.default: _sum,
     aten.sum.dim_IntList: _sum,
     aten.mean.default: _mean,
