@@ -179,6 +179,8 @@ ARRANGED: dict[object, Callable[..., Any]] = {
     aten.arange.default: _known(torch.arange),
     aten.arange.start: _known(torch.arange),
     aten.eye.default: _known(torch.eye),
+    aten.eye.m: _known(torch.eye),
+    aten.linspace.default: _known(torch.linspace),
     aten.index.Tensor: _index,
     aten.cat.default: _cat,
     aten.stack.default: _stack,

@@ -12,8 +12,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from study.native.views import Unsupported
-
 COMPILERS = ("g++", "c++", "clang++")
 FLAGS = (
     "-std=gnu++17",
@@ -67,9 +65,17 @@ def library(source: str) -> ctypes.CDLL:
         path = folder / f"{digest[:32]}.so"
         if not path.exists():
             _compile(command, source, path)
-        return ctypes.CDLL(str(path))
+        return _loaded(path)
     except (OSError, subprocess.SubprocessError) as error:
         raise NoCompiler(f"{command[0]}: {error}") from error
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)  # damaged: who comes next makes it anew
+        raise
 
 
 def cache_folder() -> Path:
@@ -105,6 +111,3 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
     named = ("flags", "Features", "model", "model name", "cpu family", "CPU part")
     return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in named}))
-
-
-__all__ = ["NoCompiler", "Unsupported", "cache_folder", "compiler", "library"]

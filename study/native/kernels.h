@@ -303,7 +303,8 @@ INLINE float tanh_of(float x) {
   return float(wide < 0.0 ? -found : found);
 }
 INLINE double tanh_of(double x) { return std::tanh(x); }
-template <class T> INLINE T sigmoid(T x) { return T(1) / (T(1) + exp_of(-x)); }
+INLINE float sigmoid(float x) { return float(1.0 / (1.0 + exp_about(-double(x)))); }
+INLINE double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
 template <class T> INLINE T smaller(T a, T b) { return (a < b || a != a) ? a : b; }
 template <class T> INLINE T larger(T a, T b) { return (a > b || a != a) ? a : b; }

@@ -127,8 +127,8 @@ def _pointwise(at: Context, target: object, args: tuple[Any, ...], kwargs: Mappi
     kinds = [value.dtype for value in inputs if isinstance(value, View | Filled)]
     kind = at.dtype if at.dtype is not torch.bool else torch.promote_types(kinds[0], kinds[-1])
     values = [as_value(value, kind) for value in inputs]
-    if at.dtype.is_floating_point:  # whole numbers first become what the result is: their quotient is none of them
+    if at.dtype.is_floating_point:  # first of all as the result is: a quotient of whole numbers is none of them
         for i, value in enumerate(values):
-            if value.dtype is torch.int64:
-                form = form.replace(f"{{{i}}}", f"{TYPES[at.dtype]}({{{i}}})")
+            if value.dtype not in (at.dtype, torch.bool):
+                form = form.replace(f"{{{i}}}", f"{TYPES.get(at.dtype, at.dtype)}({{{i}}})")
     return at.builder.pointwise(at.dtype, form, *values)

@@ -35,7 +35,7 @@ def middle(game, capacity, dtype, *, lr=1e-3):
     """Tensors of a pack as they are in the middle of training, each trial with its own."""
     example = example_of(game, capacity, dtype=dtype)
     spread = torch.linspace(0.5, 1.5, capacity, dtype=torch.float64).to(dtype)
-    constants = {name: 0.5 * spread for name in NUMBERS}
+    constants = dict.fromkeys(NUMBERS, 0.5 * spread)
     constants |= {"lr_d": lr * spread, "lr_g": lr * spread, "beta1": 0.5 * spread, "beta2": 0.6 * spread}
     keys = keys_of(capacity)
     drawn = {name: tensor[:, 0, 0] for name, tensor in draw(game, keys, range(1), dtype=dtype).items()}

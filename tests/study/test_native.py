@@ -98,7 +98,9 @@ def test_draws_made_inside_are_those_made_outside(task, method, monkeypatch):
     native, recorded = both(game, 3, torch.float32, monkeypatch)
     assert native.blocks.drawn == ()
     pack, keys = middle(game, 3, torch.float32), keys_of(3)
-    results = [advance(program, game, keys, pack, range(2**20, 2**20 + 2), total=2**21) for program in (native, recorded)]
+    results = [
+        advance(program, game, keys, pack, range(2**20, 2**20 + 2), total=2**21) for program in (native, recorded)
+    ]
     kept = [{name: result[name] for name in native.blocks.state} for result in results]
     assert_alike(*kept, 3e-5)
 
@@ -134,7 +136,9 @@ def test_a_diverging_trial_becomes_not_finite_and_harms_nobody(small_pack, monke
     trials = [pack.trials[0], wild, *pack.trials[2:]]
     healthy, state = train(pack.trials, capacity=4), train(trials, capacity=4)
     monkeypatch.setenv(programs.SWITCH, "eager")
-    monkeypatch.setattr("study.train.program_of", lambda game, c, device, dtype: make_program(game, example_of(game, c)))
+    monkeypatch.setattr(
+        "study.train.program_of", lambda game, c, device, dtype: make_program(game, example_of(game, c))
+    )
     recorded = train(trials, capacity=4)
     found, expected = (outcomes(result, trials) for result in (state, recorded))
     assert [outcome.diverged_step for outcome in found] == [outcome.diverged_step for outcome in expected]
