@@ -84,6 +84,7 @@ def _compiled(game: Game, example: Tensors) -> tuple[Blocks | None, str | None]:
         both=(lambda trial: joint_update(game, trial)) if game.at_once else None,
         # in float64, which is for proofs, to the last bit the same draws as everywhere
         draws={player: drawing(player) for player in ROLES if dtype is torch.float32},
+        drawn=OF_DISCRIMINATOR | OF_GENERATOR,
         example=example,
         shared=SHARED,
     )

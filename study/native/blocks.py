@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +33,7 @@ class Recipe:
         both: The last update of a step where both move together, None where they do not.
         draws: For player "d" and "g", what one update draws, by name, of the tensors in PLACE, int64 and of shape (),
             the key (2,), and of the trial's hyperparameters.
+        drawn: Names of all draws, those of a player ending in _d or _g.
         example: Tensors of a pack, as for `study.step.vectorise`; draws by the names that `draws` gives them.
         shared: Names of those without a trial axis.
     """
@@ -41,6 +42,7 @@ class Recipe:
     generator: Update | None
     both: Update | None
     draws: Mapping[str, Update]
+    drawn: Set[str]
     example: Tensors
     shared: tuple[str, ...]
 
@@ -54,12 +56,14 @@ class Blocks:
         state: Names of the tensors that change.
         read: Names of those that do not, draws made outside included.
         drawn: Names of these draws, empty if the program makes its own.
+        forms: Of each tensor, how many numbers a trial or a draw has, and their type.
     """
 
     run: Callable[..., object]
     state: tuple[str, ...]
     read: tuple[str, ...]
     drawn: tuple[str, ...]
+    forms: Mapping[str, tuple[int, torch.dtype]]
 
     def __call__(
         self, tensors: Mapping[str, Tensor], keys: Tensor, steps: range, *, total: int, updates: int
@@ -69,10 +73,21 @@ class Blocks:
         `tensors` are state and hyperparameters, and `drawn` of shape (c, steps, updates, ...).
         """
         inputs = [tensors[name].contiguous() for name in (*self.state, *self.read)]
+        for name, tensor in zip((*self.state, *self.read), inputs, strict=True):
+            often = 1 if name not in self.drawn else len(steps) * (updates if name.endswith("_d") else 1)
+            self._refuse(name, tensor, len(keys) * often)
         outputs = {name: torch.empty_like(tensor) for name, tensor in zip(self.state, inputs, strict=False)}
         numbers = (len(keys), len(steps), updates, steps.start, total)
-        self.run(*(ctypes.c_int64(number) for number in numbers), addresses([keys, *inputs, *outputs.values()]))
+        pointers = addresses([keys.contiguous(), *inputs, *outputs.values()])
+        self.run(*(ctypes.c_int64(number) for number in numbers), pointers)
         return outputs
+
+    def _refuse(self, name: str, tensor: Tensor, count: int) -> None:
+        """Compiled code would read on beyond the end of a tensor that is too small."""
+        size, dtype = self.forms[name]
+        if tensor.numel() != count * size or tensor.dtype is not dtype or tensor.device.type != "cpu":
+            found = f"{tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}"
+            raise ValueError(f"{name} must have {count} times {size} numbers of {dtype} on the CPU, got {found}")
 
 
 def blocks_of(recipe: Recipe) -> Blocks:
@@ -85,7 +100,13 @@ def blocks_of(recipe: Recipe) -> Blocks:
     """
     writer = _Writer(recipe)
     run = library(source_of(writer.functions(), writer.text())).run
-    return Blocks(run=run, state=tuple(writer.state), read=tuple(writer.read), drawn=tuple(writer.drawn))
+    return Blocks(
+        run=run,
+        state=tuple(writer.state),
+        read=tuple(writer.read),
+        drawn=tuple(writer.drawn),
+        forms={name: (writer.size(name), recipe.example[name].dtype) for name in (*writer.state, *writer.read)},
+    )
 
 
 @dataclass
@@ -106,15 +127,12 @@ class _Writer:
         changed = {name for function in self.updates.values() for name in function.outputs}
         self.state = [name for name in names if name in changed]
         needed = {names[i] for function in self.updates.values() for i in function.inputs} - changed - set(COUNTS)
-        self.drawn = [name for name in names if name in needed and name.endswith(("_d", "_g")) and self._is_drawn(name)]
+        self.drawn = [name for name in names if name in needed & recipe.drawn]
         self.read = [name for name in names if name in needed]
         try:
             self._draw_inside()
         except Unsupported:
             self.draws = {}
-
-    def _is_drawn(self, name: str) -> bool:
-        return name.split("_")[0] in ("real", "latent", "noise", "label")
 
     def _draw_inside(self) -> None:
         """Translate the draws too, and look at no tensor of theirs."""
@@ -137,10 +155,7 @@ class _Writer:
             found = draw(tensors)
             return {name: found[name] for name in wanted}
 
-        return translated(name, some, self._with_place(place), (*self.recipe.shared, *PLACE))
-
-    def _with_place(self, place: Tensors) -> Tensors:
-        return self.recipe.example | place
+        return translated(name, some, self.recipe.example | place, (*self.recipe.shared, *PLACE))
 
     def _inputs_of_draw(self, function: Function) -> list[str]:
         names = [*self.recipe.example, *PLACE]
@@ -163,14 +178,14 @@ class _Writer:
             "  for (int64_t trial = 0; trial < trials; ++trial) {",
             "    const int64_t* const key = keys + 2 * trial;",
             *(
-                f"    std::memcpy({name}, of_{name} + trial * {self._size(name)}, sizeof here.{name}[0]);"
+                f"    std::memcpy({name}, of_{name} + trial * {self.size(name)}, sizeof here.{name}[0]);"
                 for name in self.state
             ),
             "    for (int64_t step = first; step < first + steps; ++step) {",
             *self._step(),
             "    }",
             *(
-                f"    std::memcpy(to_{name} + trial * {self._size(name)}, {name}, sizeof here.{name}[0]);"
+                f"    std::memcpy(to_{name} + trial * {self.size(name)}, {name}, sizeof here.{name}[0]);"
                 for name in self.state
             ),
             "  }",
@@ -178,7 +193,8 @@ class _Writer:
         ]
         return "\n".join(body)
 
-    def _size(self, name: str) -> int:
+    def size(self, name: str) -> int:
+        """Numbers of one trial."""
         value = self.recipe.example[name]
         return value.numel() // (1 if name in self.recipe.shared else len(value))
 
@@ -191,8 +207,8 @@ class _Writer:
     def _memory(self) -> list[str]:
         """What lives as long as a thread: state before and after an update, draws, and memory to work in."""
         scratch = max(function.scratch for function in self.functions())
-        arrays = [f"    alignas(64) {self._type(name)} {name}[2][{self._size(name)}];" for name in self.state]
-        arrays += [f"    alignas(64) {self._type(name)} {name}[{self._size(name)}];" for name in self._made()]
+        arrays = [f"    alignas(64) {self._type(name)} {name}[2][{self.size(name)}];" for name in self.state]
+        arrays += [f"    alignas(64) {self._type(name)} {name}[{self.size(name)}];" for name in self._made()]
         return [
             "  struct Memory {",
             *arrays,
@@ -203,13 +219,14 @@ class _Writer:
         ]
 
     def _pointers(self) -> list[str]:
-        names = [*(f"of_{name}" for name in self.state), *self.read, *(f"to_{name}" for name in self.state)]
-        kinds = [self._type(name) for name in (*self.state, *self.read, *self.state)]
+        names = [
+            *((f"of_{name}", name) for name in self.state),
+            *((f"all_{name}", name) for name in self.read),
+            *((f"to_{name}", name) for name in self.state),
+        ]
         return [
-            f"  {kind}* const all_{name} = static_cast<{kind}*>(tensors[{i + 1}]);".replace("all_of_", "of_").replace(
-                "all_to_", "to_"
-            )
-            for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
+            f"  {self._type(name)}* const {pointer} = static_cast<{self._type(name)}*>(tensors[{i + 1}]);"
+            for i, (pointer, name) in enumerate(names)
         ]
 
     def _step(self) -> list[str]:
@@ -241,7 +258,7 @@ class _Writer:
         place = f"((trial * steps + step - first) * {count} + {update})"
         outside = [name for name in self.drawn if name.endswith(f"_{player}")]
         lines = [
-            f"const {self._type(name)}* const {name} = all_{name} + {place} * {self._size(name)};" for name in outside
+            f"const {self._type(name)}* const {name} = all_{name} + {place} * {self.size(name)};" for name in outside
         ]
         if player not in self.draws:
             return [*start, *lines]
@@ -266,4 +283,4 @@ class _Writer:
             return f"&{name}"
         if name in self._made():
             return f"here.{name}"
-        return f"all_{name} + trial * {self._size(name)}"
+        return f"all_{name} + trial * {self.size(name)}"

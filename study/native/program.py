@@ -13,11 +13,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from study.native.build import library
 from study.native.emit import Function, emit
 from study.native.lower import lower
 from study.native.statements import TYPES
+from study.native.views import Unsupported
 from study.record import record
 
 Tensors = dict[str, Tensor]
@@ -30,12 +32,39 @@ def translated(
     """Record an update on the first trial of a pack and write it as a function of C++.
 
     Raises:
-        Unsupported: If it has an operation that is not translated.
+        Unsupported: If it cannot be recorded, or has an operation that is not translated.
     """
     names = list(example)
     single = [example[name] if name in shared else example[name][0] for name in names]
-    module = record(lambda *tensors: update(dict(zip(names, tensors, strict=True))), single)
+
+    def function(*tensors: Tensor) -> Tensors:
+        return update(dict(zip(names, tensors, strict=True)))
+
+    try:
+        module = record(function, single)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        raise Unsupported(f"cannot be recorded: {error}") from error
+    _check(module, function, [_other(tensor) for tensor in single])
     return emit(name, lower(module))
+
+
+def _other(tensor: Tensor) -> Tensor:
+    """Other numbers in the same form."""
+    if tensor.is_floating_point():
+        return 0.9 * tensor + 0.01
+    return tensor if tensor.ndim else tensor + 1
+
+
+@torch.no_grad()
+def _check(module: GraphModule, function: Callable[..., Tensors], inputs: list[Tensor]) -> None:
+    """Refuse a recording that does not say what the function does to other numbers.
+
+    What leaves torch on its way (as an array of numpy, say) comes back as a constant of the program.
+    """
+    expected, found = function(*inputs), module(*inputs)
+    for name, value in expected.items():
+        if not torch.allclose(found[name], value, rtol=0, atol=0, equal_nan=True):
+            raise Unsupported(f"{name} follows from something that is not recorded")
 
 
 def compiled(

@@ -157,6 +157,24 @@ def test_what_is_not_translated_is_named():
         compiled(lambda trial: {"y": trial["x"].sum() + torch.arange(20000.0)}, pack, ())
 
 
+def test_what_is_recorded_must_be_all_that_happens():
+    pack = {"x": torch.ones(2, 3)}
+    with pytest.raises(Unsupported, match="y follows from something that is not recorded"):
+        compiled(lambda trial: {"y": trial["x"] + torch.from_numpy(trial["x"].numpy() * 2)}, pack, ())
+    with pytest.raises(Unsupported, match=r"cannot be recorded: .* may not read a value"):
+        compiled(lambda trial: {"y": trial["x"] if trial["x"].sum() > 0 else -trial["x"]}, pack, ())
+
+
+def test_tensors_that_do_not_fit_are_refused():
+    game = game_of("ns")
+    blocks = make_program(game, example_of(game, 1, dtype=torch.float32)).blocks
+    pack = middle(game, 2, torch.float32)
+    with pytest.raises(ValueError, match=r"theta must have 3 times 4482 numbers of torch.float32 on the CPU, got"):
+        blocks(pack, keys_of(3), range(1), total=1, updates=1)
+    with pytest.raises(ValueError, match=r"theta must have 2 times 4482 numbers of torch.float32 on the CPU, got"):
+        blocks(pack | {"theta": pack["theta"].double()}, keys_of(2), range(1), total=1, updates=1)
+
+
 def test_convolutions_keep_the_recorded_program(small_pack):
     game = replace(game_of("ns", "digits"), architecture=(("network", "dcgan"),))
     program = make_program(game, example_of(game, 2))
