@@ -56,6 +56,7 @@ class Blocks:
         state: Names of the tensors that change.
         read: Names of those that do not, draws made outside included.
         drawn: Names of these draws, empty if the program makes its own.
+        constants: What the program looks up.
         forms: Of each tensor, how many numbers a trial or a draw has, and their type.
     """
 
@@ -63,6 +64,7 @@ class Blocks:
     state: tuple[str, ...]
     read: tuple[str, ...]
     drawn: tuple[str, ...]
+    constants: tuple[Tensor, ...]
     forms: Mapping[str, tuple[int, torch.dtype]]
 
     def __call__(
@@ -78,7 +80,7 @@ class Blocks:
             self._refuse(name, tensor, len(keys) * often)
         outputs = {name: torch.empty_like(tensor) for name, tensor in zip(self.state, inputs, strict=False)}
         numbers = (len(keys), len(steps), updates, steps.start, total)
-        pointers = addresses([keys.contiguous(), *inputs, *outputs.values()])
+        pointers = addresses([keys.contiguous(), *inputs, *outputs.values(), *self.constants])
         self.run(*(ctypes.c_int64(number) for number in numbers), pointers)
         return outputs
 
@@ -105,6 +107,7 @@ def blocks_of(recipe: Recipe) -> Blocks:
         state=tuple(writer.state),
         read=tuple(writer.read),
         drawn=tuple(writer.drawn),
+        constants=tuple(constant for function in writer.functions() for constant in function.constants),
         forms={name: (writer.size(name), recipe.example[name].dtype) for name in (*writer.state, *writer.read)},
     )
 
@@ -178,14 +181,14 @@ class _Writer:
             "  for (int64_t trial = 0; trial < trials; ++trial) {",
             "    const int64_t* const key = keys + 2 * trial;",
             *(
-                f"    std::memcpy({name}, of_{name} + trial * {self.size(name)}, sizeof here.{name}[0]);"
+                f"    std::memcpy({name}, of_{name} + trial * {self.size(name)}, {self.size(name)} * sizeof *{name});"
                 for name in self.state
             ),
             "    for (int64_t step = first; step < first + steps; ++step) {",
             *self._step(),
             "    }",
             *(
-                f"    std::memcpy(to_{name} + trial * {self.size(name)}, {name}, sizeof here.{name}[0]);"
+                f"    std::memcpy(to_{name} + trial * {self.size(name)}, {name}, {self.size(name)} * sizeof *{name});"
                 for name in self.state
             ),
             "  }",
@@ -207,7 +210,10 @@ class _Writer:
     def _memory(self) -> list[str]:
         """What lives as long as a thread: state before and after an update, draws, and memory to work in."""
         scratch = max(function.scratch for function in self.functions())
-        arrays = [f"    alignas(64) {self._type(name)} {name}[2][{self.size(name)}];" for name in self.state]
+        # both halves begin with a cache line
+        arrays = [
+            f"    alignas(64) {self._type(name)} {name}[2][{-(-self.size(name) // 16) * 16}];" for name in self.state
+        ]
         arrays += [f"    alignas(64) {self._type(name)} {name}[{self.size(name)}];" for name in self._made()]
         return [
             "  struct Memory {",
@@ -224,10 +230,19 @@ class _Writer:
             *((f"all_{name}", name) for name in self.read),
             *((f"to_{name}", name) for name in self.state),
         ]
-        return [
+        lines = [
             f"  {self._type(name)}* const {pointer} = static_cast<{self._type(name)}*>(tensors[{i + 1}]);"
             for i, (pointer, name) in enumerate(names)
         ]
+        constants = [(f"constant_{f.name}_{i}", t) for f in self.functions() for i, t in enumerate(f.constants)]
+        for i, (pointer, tensor) in enumerate(constants, start=len(names) + 1):
+            kind = f"const {TYPES[tensor.dtype]}*"
+            lines.append(f"  {kind} const {pointer} = static_cast<{kind}>(tensors[{i}]);")
+        return lines
+
+    def _call(self, function: Function, inputs: Sequence[str], outputs: Sequence[str]) -> str:
+        constants = [f"constant_{function.name}_{i}" for i in range(len(function.constants))]
+        return f"{function.name}({', '.join([*inputs, *outputs, *constants, 'here.scratch'])});"
 
     def _step(self) -> list[str]:
         number = self._type(self.state[0])
@@ -267,14 +282,16 @@ class _Writer:
         names = [*self.recipe.example, *PLACE]
         inputs = [known.get(names[i]) or self._argument(names[i]) for i in function.inputs]
         outputs = [f"here.{name}" for name in function.outputs]
-        return [*start, f"{function.name}({', '.join([*inputs, *outputs, 'here.scratch'])});"]
+        return [*start, self._call(function, inputs, outputs)]
 
     def _update(self, name: str) -> list[str]:
         function, names = self.updates[name], list(self.recipe.example)
         inputs = [self._argument(names[i]) for i in function.inputs]
         outputs = [f"next_{result}" for result in function.outputs]
-        call = f"{name}({', '.join([*inputs, *outputs, 'here.scratch'])});"
-        return [call, *(f"std::swap({result}, next_{result});" for result in function.outputs)]
+        return [
+            self._call(function, inputs, outputs),
+            *(f"std::swap({result}, next_{result});" for result in function.outputs),
+        ]
 
     def _argument(self, name: str) -> str:
         if name in self.state or name in self.drawn:

@@ -16,8 +16,6 @@ FEW = 4
 """Terms of a sum up to which it is written out as an expression, and columns of a product that make it narrow."""
 MANY = 64
 """Numbers from which on reading them out of order is worth a transposition."""
-MOST = 2**14
-"""Numbers of a constant."""
 
 
 class Builder:
@@ -34,16 +32,10 @@ class Builder:
         return dense(Buffer(f"b{next(self._numbers)}", dtype, math.prod(shape)), tuple(shape))
 
     def constant(self, tensor: torch.Tensor) -> View:
-        """A buffer of known numbers.
-
-        Raises:
-            Unsupported: If there are too many to be written into a program.
-        """
-        if tensor.numel() > MOST:
-            raise Unsupported(f"a constant of {tensor.numel()} numbers")
-        numbers = tuple(tensor.flatten().tolist())
-        buffer = Buffer(f"k{next(self._numbers)}", tensor.dtype, len(numbers), "constant", numbers=numbers)
-        return dense(buffer, tuple(tensor.shape))
+        """A buffer of known numbers."""
+        kept = tensor.detach().contiguous()
+        buffer = Buffer(f"k{next(self._numbers)}", kept.dtype, kept.numel(), "constant", tensor=kept)
+        return dense(buffer, tuple(kept.shape))
 
     def pointwise(self, dtype: torch.dtype, form: str, *inputs: Value) -> View:
         """An expression of inputs that are broadcast against each other.

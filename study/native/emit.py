@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from study.native.lower import Lowered
 from study.native.schedule import ALIGNMENT, Loop, Step, allocate, schedule
 from study.native.statements import TYPES, Pointwise, constant, element, literal, type_of
 from study.native.views import Buffer, Filled, Unsupported, Value, View
+
+MOST = 128
+"""Numbers of a constant in the text."""
 
 
 @dataclass(frozen=True)
@@ -16,17 +21,19 @@ class Function:
     """A function in C++.
 
     Attributes:
-        name: Its name; its arguments are pointers to the inputs, then to the outputs.
+        name: Its name; its arguments are pointers to the inputs, the outputs, the constants and memory to work in.
         text: Its definition.
         inputs: Positions of the recorded arguments that it reads.
         outputs: Names of its results.
-        scratch: Bytes of memory that it works in, its last argument.
+        constants: Those that are arguments; small ones are part of the text.
+        scratch: Bytes of memory that it works in.
     """
 
     name: str
     text: str
     inputs: tuple[int, ...]
     outputs: tuple[str, ...]
+    constants: tuple[Tensor, ...]
     scratch: int
 
 
@@ -39,8 +46,11 @@ def emit(name: str, program: Lowered) -> Function:
             raise Unsupported(f"numbers of type {view.dtype}")
     arguments = [f"const {TYPES[b.dtype]}* __restrict {b.name}" for b in program.inputs.values()]
     arguments += [f"{type_of(view)}* __restrict {view.buffer.name}" for view in program.outputs.values()]
+    known = {buffer.name: buffer.tensor for buffer in _constants(steps) if buffer.tensor is not None}
+    large = {name: tensor for name, tensor in known.items() if tensor.numel() > MOST}
+    arguments += [f"const {TYPES[tensor.dtype]}* __restrict {name}" for name, tensor in large.items()]
     lines = [f"static APART void {name}({', '.join([*arguments, 'char* __restrict scratch'])}) {{"]
-    lines += [f"  {constant(buffer)}" for buffer in _constants(steps)]
+    lines += [f"  {constant(name, tensor)}" for name, tensor in known.items() if name not in large]
     lines += [
         f"  {TYPES[buffer.dtype]}* __restrict const {buffer.name} = "
         f"reinterpret_cast<{TYPES[buffer.dtype]}*>(scratch + {place});"
@@ -49,7 +59,8 @@ def emit(name: str, program: Lowered) -> Function:
     for step in steps:
         lines += [f"  {line}" for line in (_loop(step) if isinstance(step, Loop) else [step.text()])]
     whole = -(-size // ALIGNMENT) * ALIGNMENT
-    return Function(name, "\n".join([*lines, "}"]), tuple(program.inputs), tuple(program.outputs), whole)
+    text = "\n".join([*lines, "}"])
+    return Function(name, text, tuple(program.inputs), tuple(program.outputs), tuple(large.values()), whole)
 
 
 def _all_views(steps: Sequence[Step]) -> list[View]:

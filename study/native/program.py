@@ -88,7 +88,7 @@ def compiled(
     def packed(tensors: Tensors) -> Tensors:
         inputs = [tensors[name].contiguous() for name in needed]
         outputs = {name: results[name].new_empty((count, *results[name].shape)) for name in function.outputs}
-        run(ctypes.c_int64(count), addresses([*inputs, *outputs.values()]))
+        run(ctypes.c_int64(count), addresses([*inputs, *outputs.values(), *function.constants]))
         return outputs
 
     return packed
@@ -110,8 +110,10 @@ def _of_pack(function: Function, names: list[str], shared: tuple[str, ...], sing
     for i, position in enumerate(function.inputs):
         name = names[position]
         arguments.append(_argument(i, single[name], constant=True, moving=name not in shared))
-    for i, name in enumerate(function.outputs):
-        arguments.append(_argument(len(function.inputs) + i, results[name], constant=False, moving=True))
+    for name in function.outputs:
+        arguments.append(_argument(len(arguments), results[name], constant=False, moving=True))
+    for tensor in function.constants:
+        arguments.append(_argument(len(arguments), tensor, constant=True, moving=False))
     return "\n".join(
         [
             'extern "C" void run(int64_t trials, void* const* tensors) {',

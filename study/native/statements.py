@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from study.native.views import Buffer, Filled, Unsupported, Value, View
+from study.native.views import Filled, Unsupported, Value, View
 
 TYPES = {torch.float32: "float", torch.float64: "double", torch.int64: "int64_t", torch.bool: "bool"}
 """Names of number types in C++."""
@@ -198,7 +198,7 @@ def number(value: float, dtype: torch.dtype) -> str:
     return f"{kind}({float(value)!r})"
 
 
-def constant(buffer: Buffer) -> str:
+def constant(name: str, tensor: torch.Tensor) -> str:
     """The definition of a constant's numbers."""
-    numbers = ", ".join(number(value, buffer.dtype) for value in buffer.numbers)
-    return f"static const {TYPES[buffer.dtype]} {buffer.name}[] = {{{numbers}}};"
+    numbers = ", ".join(number(value, tensor.dtype) for value in tensor.flatten().tolist())
+    return f"static const {TYPES[tensor.dtype]} {name}[] = {{{numbers}}};"

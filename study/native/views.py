@@ -24,7 +24,7 @@ class Buffer:
         size: How many there are.
         kind: Where it comes from.
         home: A buffer that it is a part of, and the first number there.
-        numbers: Of a constant.
+        tensor: Of a constant.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Buffer:
     size: int
     kind: Literal["input", "scratch", "output", "constant"] = "scratch"
     home: tuple[Buffer, int] | None = None
-    numbers: tuple[float, ...] = field(default=(), repr=False)
+    tensor: torch.Tensor | None = field(default=None, repr=False)
 
     def root(self) -> Buffer:
         """The buffer that is allocated for it."""
