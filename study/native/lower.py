@@ -21,6 +21,8 @@ from study.native.tidy import tidy
 from study.native.views import Buffer, Filled, Unsupported, Value, View, dense
 
 STRUCTURE = ARRANGED | SUMMED
+MOST = 4000
+"""Operations of an update; more of them compile for longer than ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def lower(module: GraphModule) -> Lowered:
         Unsupported: For an operation that is not known here.
     """
     tidy(module)
+    if len(module.graph.nodes) > MOST:
+        raise Unsupported(f"{len(module.graph.nodes)} operations, of which at most {MOST} compile in reasonable time")
     lowering = _Lowering(module)
     for node in module.graph.nodes:
         lowering.visit(node)

@@ -93,11 +93,16 @@ def _keep(steps: list[Step]) -> None:
             own = {statement.out for statement in step.statements}
             step.kept = {out.buffer for out in own if out.buffer.kind == "output" or out.buffer.home}
             step.kept |= {out.buffer for out in own if not out.whole}
+    makers: dict[Buffer, list[Loop]] = defaultdict(list)
+    for step in steps:
+        if isinstance(step, Loop):
+            for statement in step.statements:
+                makers[statement.out.buffer].append(step)
     for step in steps:
         for view in _reads(step):
-            for other in steps:
-                if isinstance(other, Loop) and not (other is step and _made(view, other)):
-                    other.kept |= {s.out.buffer for s in other.statements if s.out.buffer is view.buffer}
+            for loop in makers[view.buffer]:
+                if not (loop is step and _made(view, loop)):
+                    loop.kept.add(view.buffer)
 
 
 def _reads(step: Step) -> list[View]:
