@@ -31,7 +31,7 @@ class Program:
         discriminator: The discriminator's update.
         generator: The generator's.
         both: Of both at once.
-        blocks: Whole blocks of steps, compiled, which then run in place of these; None where that is not possible.
+        blocks: Whole blocks of steps, compiled, for `advance` to run in place of these; None where that does not work.
         why: The reason where it is not.
     """
 
@@ -47,7 +47,14 @@ def make_program(game: Game, example: Tensors) -> Program:
     blocks, why = _compiled(game, example)
 
     def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
-        return unused if blocks else vectorise(lambda trial: update(game, trial), example)
+        made: list[Callable[[Tensors], Tensors]] = []  # at its first use, which there is none of beside a compiled one
+
+        def updated(tensors: Tensors) -> Tensors:
+            if not made:
+                made.append(vectorise(lambda trial: update(game, trial), example))
+            return made[0](tensors)
+
+        return updated
 
     def unused(_tensors: Tensors) -> Tensors:
         raise RuntimeError(f"method {game.method.name!r} has no such update")
