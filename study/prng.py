@@ -79,26 +79,29 @@ def key_words(keys: list[str], *, device: torch.device | str = "cpu") -> Tensor:
     return torch.tensor(words, dtype=torch.int64, device=device)
 
 
-def uniform(keys: Tensor, *, role: Role, steps: range, updates: int, count: int) -> Tensor:
+def uniform(keys: Tensor, *, role: Role, steps: range | Tensor, updates: int | Tensor, count: int) -> Tensor:
     """Uniform numbers in the open interval (0, 1).
 
     Args:
         keys: Shape (c, 2), from `key_words`.
         role: What the numbers are for.
-        steps: The generator steps to draw for.
-        updates: Draws within each step (one for each discriminator update, say).
+        steps: The generator steps to draw for, or their numbers, an int64 tensor (s,).
+        updates: Draws within each step (one for each discriminator update, say), or their numbers, as steps.
         count: Numbers for each trial, step and update.
 
     Returns:
-        Float32 of shape (c, len(steps), updates, count). The value at (trial, step, update, i) depends on the
-        trial's key, the role, the step, the update, i and count alone. Multiples of 2**-24: never 0 or 1.
+        Float32 of shape (c, s, u, count) for s steps and u updates. The value at (trial, step, update, i) depends on
+        the trial's key, the role, the step, the update, i and count alone. Multiples of 2**-24: never 0 or 1.
     """
     device = keys.device
     blocks = math.ceil(count / 4)
     index = torch.arange(blocks, device=device)
-    step = torch.arange(steps.start, steps.stop, device=device)[:, None, None]
-    update = torch.arange(updates, device=device)[:, None]
-    shape = (len(keys), len(steps), updates, blocks)
+    if isinstance(steps, range):
+        steps = torch.arange(steps.start, steps.stop, device=device)
+    if isinstance(updates, int):
+        updates = torch.arange(updates, device=device)
+    step, update = steps[:, None, None], updates[:, None]
+    shape = (len(keys), len(steps), len(updates), blocks)
     kind = torch.tensor(int(role), device=device)
     counter = (index.expand(shape), step.expand(shape), update.expand(shape), kind.expand(shape))
     key = (keys[:, 0, None, None, None], keys[:, 1, None, None, None])
@@ -106,7 +109,7 @@ def uniform(keys: Tensor, *, role: Role, steps: range, updates: int, count: int)
     return ((words >> 9).to(torch.float32) + 0.5) * 2.0**-23
 
 
-def normal(keys: Tensor, *, role: Role, steps: range, updates: int, count: int) -> Tensor:
+def normal(keys: Tensor, *, role: Role, steps: range | Tensor, updates: int | Tensor, count: int) -> Tensor:
     """Standard normal numbers by Box and Muller, arranged as in `uniform`."""
     half = math.ceil(count / 2)
     u = uniform(keys, role=role, steps=steps, updates=updates, count=2 * half)

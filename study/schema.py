@@ -6,14 +6,18 @@ one float64 column for each metric of its tasks, named by the metric's protocol.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 
 SCHEMA_VERSION = 1
 """Raised when a column changes its name, type or meaning; files of older versions stay readable."""
 
-ENGINE_EPOCH = 2
-"""Raised when a change of the training engine changes bits; part of every trial id."""
+SWITCH, NATIVE = "MANYPATHS_PROGRAM", "native"
+"""The environment variable and the value by which programs are compiled for this machine's CPU."""
+
+ENGINE_EPOCH = 3 if os.environ.get(SWITCH) == NATIVE else 2
+"""Raised when a change of the training engine changes bits; part of every trial id. Compiled programs have one."""
 
 
 class Status(StrEnum):

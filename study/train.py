@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from search_spaces.hyperparameters import STRUCTURE
+from study.draws import draw
 from study.evaluate import evaluate
 from study.game import Game
 from study.layers import power_shapes, power_size, power_start
@@ -29,17 +30,9 @@ from study.networks.base import Network, flatten, split
 from study.optimisers import OPTIMISERS
 from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform
+from study.program import Program, advance, make_program
 from study.samples import Kept, keep
-from study.step import (
-    MEASURED,
-    SHARED,
-    Tensors,
-    constrain,
-    discriminator_update,
-    generator_update,
-    joint_update,
-    vectorise,
-)
+from study.step import MEASURED, SHARED, Tensors, constrain
 from study.tasks.table import get_task
 from study.trial import Hyperparameters, Trial
 
@@ -137,21 +130,7 @@ def train(
     made: list[Tensor] = []
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
-            draws = draw(game, keys, block, dtype=dtype, total=total, labelled=constants["labelled"])
-            tensors = state.tensors | constants
-            for i, step in enumerate(block):
-                for name in OF_GENERATOR & draws.keys():
-                    tensors[name] = draws[name][:, i, 0]
-                tensors["progress"] = _scalar(step / total, device, dtype)
-                tensors["count_g"] = _scalar(step + 1, device, dtype)
-                for j in range(game.n_critic):
-                    for name in OF_DISCRIMINATOR & draws.keys():
-                        tensors[name] = draws[name][:, i, j]
-                    tensors["count_d"] = _scalar(step * game.n_critic + j + 1, device, dtype)
-                    together = game.at_once and j == game.n_critic - 1
-                    tensors |= program.both(tensors) if together else program.discriminator(tensors)
-                if not game.at_once:
-                    tensors |= program.generator(tensors)
+            tensors = advance(program, game, keys, state.tensors | constants, block, total=total)
             state.tensors = {name: tensors[name] for name in state.tensors}
             state.step = block.stop
             state.seconds = before + time.perf_counter() - started
@@ -181,11 +160,6 @@ def _set_up(trials: Sequence[Trial], capacity: int, device: str, dtype: torch.dt
     slots = [*trials, *[trials[0]] * (capacity - len(trials))]
     keys = key_words([trial.key for trial in slots], device=device)
     return _game(trials[0]), keys, _hyperparameters(slots, device=device, dtype=dtype)
-
-
-OF_DISCRIMINATOR = {"real_d", "latent_d", "noise_d", "label_d"}
-OF_GENERATOR = {"real_g", "latent_g", "noise_g", "label_g"}
-"""Draws of a step; those with labels only where the method looks at them."""
 
 
 def start(game: Game, keys: Tensor, constants: Tensors, *, dtype: torch.dtype) -> Tensors:
@@ -240,56 +214,6 @@ def _parameters(game: Game, network: Network, keys: Tensor, role: Role, dtype: t
     return torch.cat([*networks, *equal_weights], 1)
 
 
-def draw(
-    game: Game, keys: Tensor, steps: range, *, dtype: torch.dtype, total: int = 1, labelled: Tensor | None = None
-) -> Tensors:
-    """All random numbers of some steps of `total`: tensors of shape (c, steps, updates in the step, b, ...).
-
-    Labels are known of the first `labelled` (c,) samples of the data; of all, where it is not given.
-    """
-    task, batch = game.task, game.task.batch
-
-    def numbers(kind: Callable[..., Tensor], role: Role, updates: int, each: int) -> Tensor:
-        shape = (len(keys), len(steps), updates, batch, each)
-        if not each:
-            return torch.empty(shape, device=keys.device)
-        return kind(keys, role=role, steps=steps, updates=updates, count=batch * each).view(shape)
-
-    found: Tensors = {}
-    for player, updates, data, latent, penalty, instance, wanted in (
-        ("d", game.n_critic, Role.DATA, Role.LATENT_D, Role.PENALTY, Role.NOISE_D, game.noise_draws),
-        ("g", 1, Role.DATA_G, Role.LATENT_G, Role.PENALTY_G, Role.NOISE_G, game.noise_draws_g),
-    ):
-        found[f"latent_{player}"] = numbers(normal, latent, updates, task.latent).to(dtype)
-        # each by a role of its own, so that a method's penalty sees the same points with and without noise
-        points = numbers(uniform, penalty, updates, game.penalty_draws if wanted else 0)
-        noise = numbers(uniform, instance, updates, game.instance_draws)
-        found[f"noise_{player}"] = torch.cat([points, noise], -1).to(dtype)
-        seen = player == "d" or game.generator_sees_real
-        uniforms = numbers(uniform, data, updates, task.draws if seen or game.labels else 0)
-        if task.over_time:
-            spent = torch.arange(steps.start, steps.stop, device=keys.device) / total
-            uniforms = torch.cat([uniforms, spent[:, None, None, None].expand(*uniforms.shape[:-1], 1)], -1)
-        if seen:
-            found[f"real_{player}"] = task.sample(uniforms).to(dtype)
-        else:
-            found["real_g"] = torch.empty((len(keys), len(steps), 1, 0), device=keys.device, dtype=dtype)
-        if game.labels:
-            found[f"label_{player}"] = _known(game, uniforms, labelled)
-    return found
-
-
-def _known(game: Game, uniforms: Tensor, labelled: Tensor | None) -> Tensor:
-    """Classes of the samples that are drawn by some uniforms (c, ..., draws), -1 where they are not known."""
-    task = game.task
-    if task.label is None:
-        raise ValueError(f"task {task.name!r} has no labels")
-    labels = task.label(uniforms)
-    if game.conditional or task.rank is None or labelled is None:
-        return labels
-    return torch.where(task.rank(uniforms) < labelled[:, None, None, None], labels, -1)
-
-
 def numbers_per_step(game: Game) -> int:
     """Random numbers that one trial needs for one generator step."""
     task = game.task
@@ -325,10 +249,6 @@ def _hyperparameters(slots: Sequence[Trial], *, device: str, dtype: torch.dtype)
     }
 
 
-def _scalar(number: float, device: str, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(number, dtype=dtype, device=device)
-
-
 def _game(trial: Trial) -> Game:
     h = trial.hyperparameters
     task, method = get_task(trial.task), parse_method(trial.method)
@@ -341,31 +261,10 @@ def example_of(game: Game, capacity: int, *, device: str = "cpu", dtype: torch.d
     constants = dict.fromkeys(NUMBERS, torch.full((capacity,), 0.5, dtype=dtype, device=device))
     example = start(game, keys, constants, dtype=dtype) | constants
     example |= {name: drawn[:, 0, 0] for name, drawn in draw(game, keys, range(1), dtype=dtype).items()}
-    return example | dict.fromkeys(SHARED, _scalar(0.5, device, dtype))
-
-
-@dataclass(frozen=True)
-class Program:
-    """The updates of a pack: each player's, and both at once where the method moves them so."""
-
-    discriminator: Callable[[Tensors], Tensors]
-    generator: Callable[[Tensors], Tensors]
-    both: Callable[[Tensors], Tensors]
+    return example | dict.fromkeys(SHARED, torch.tensor(0.5, dtype=dtype, device=device))
 
 
 @lru_cache(maxsize=PROGRAMS)
 def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
-    """The updates of a pack, recorded once for each structure in use; `game` has n_critic 1, whatever it is."""
-    example = example_of(game, capacity, device=device, dtype=dtype)
-
-    def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
-        return vectorise(lambda trial: update(game, trial), example)
-
-    def unused(_tensors: Tensors) -> Tensors:
-        raise RuntimeError(f"method {game.method.name!r} has no such update")
-
-    return Program(
-        recorded(discriminator_update),
-        unused if game.at_once else recorded(generator_update),
-        recorded(joint_update) if game.at_once else unused,
-    )
+    """The updates of a pack, made once for each structure in use; `game` has n_critic 1, whatever it is."""
+    return make_program(game, example_of(game, capacity, device=device, dtype=dtype))

@@ -21,6 +21,7 @@ _LINEAR_IN_FIRST = {
     aten.reshape.default,
     aten.expand.default,
     aten.transpose.int,
+    aten.t.default,
     aten.unsqueeze.default,
     aten.squeeze.dims,
     aten.squeeze.dim,
@@ -32,7 +33,7 @@ _LINEAR_IN_FIRST = {
 }
 """Operations whose result is zero where their first argument is."""
 _NEUTRAL_AT_ONE = {aten.mul.Scalar, aten.div.Scalar, aten.pow.Tensor_Scalar}
-_PRODUCTS = {aten.bmm.default, aten.mul.Tensor}
+_PRODUCTS = {aten.mm.default, aten.bmm.default, aten.mul.Tensor}
 
 
 def trim(module: GraphModule) -> GraphModule:

@@ -1,0 +1,1 @@
+"""A pack's step as C++ generated from the recorded update of one trial: see `program`."""

@@ -1,0 +1,113 @@
+"""From C++ text to a loaded library: the compiler of this machine, and a cache of what it made."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+COMPILERS = ("g++", "c++", "clang++")
+FLAGS = (
+    "-std=gnu++17",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    # errors and traps of floating point are looked at nowhere; NaN and infinity keep their meaning
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+    "-fwrapv",  # whole numbers overflow as those of tensors do
+    "-fPIC",
+    "-shared",
+)
+WIDE = ("-mprefer-vector-width=512",)
+"""Of x86: compilers prefer half of what its widest registers hold."""
+SECONDS = 300
+"""A compiler that takes longer has failed."""
+
+
+class NoCompiler(Exception):
+    """There is no compiler here, or it failed, or what it made could not be kept or loaded; the message says which."""
+
+
+@functools.cache
+def compiler() -> tuple[str, ...]:
+    """The command that compiles, with flags; $CXX first.
+
+    Raises:
+        NoCompiler: If there is none.
+    """
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else []
+    for name in (*wanted, *COMPILERS):
+        found = shutil.which(name)
+        if found:
+            return (found, *FLAGS, *(WIDE if platform.machine() in ("x86_64", "AMD64") else ()))
+    raise NoCompiler(f"no C++ compiler: neither {', '.join((*wanted, *COMPILERS))}")
+
+
+def library(source: str) -> ctypes.CDLL:
+    """Compile a program and load it, or load what an earlier process made of the same.
+
+    Raises:
+        NoCompiler: If that is not possible here.
+    """
+    command = compiler()
+    digest = hashlib.sha256("\0".join([source, *command, _version(command[0]), _processor()]).encode()).hexdigest()
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / f"{digest[:32]}.so"
+        if not path.exists():
+            _compile(command, source, path)
+        return _loaded(path)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoCompiler(f"{command[0]}: {error}") from error
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)  # damaged: who comes next makes it anew
+        raise
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "manypaths" / "native"
+
+
+def _compile(command: tuple[str, ...], source: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        text, made = Path(scratch, "program.cpp"), Path(scratch, "program.so")
+        text.write_text(source)
+        done = subprocess.run(
+            [*command, str(text), "-o", str(made)], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        if done.returncode:
+            raise NoCompiler(f"{command[0]} failed: {done.stderr.strip()[:2000]}")
+        made.replace(path)  # whoever comes second replaces it by the same
+
+
+@functools.cache
+def _version(name: str) -> str:
+    done = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=SECONDS, check=False)
+    return done.stdout
+
+
+@functools.cache
+def _processor() -> str:
+    """What -march=native looks at, as far as this system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    named = ("flags", "Features", "model", "model name", "cpu family", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in named}))
