@@ -115,6 +115,7 @@ class _Listener:
     end: float = math.inf
     code: int = 0
     _in_step: threading.Event = field(default_factory=threading.Event)
+    _echo: int = 0
 
     def was_asked(self) -> bool:
         """Whether a request has come, those included that are on their way to the listening thread."""
@@ -147,12 +148,18 @@ class _Listener:
         if self.own and not self.asked:
             self.words, self.code, self.end = self.own.pop(), 2, now + GRACE_SECONDS
             return
+        if number == self._echo:
+            self._echo = 0
+            return
         if self.asked and now - self.asked[0][1] < SAME_SECONDS:
             return
         self.asked.append((number, now))
         self.code, self.end = 128 + number, min(self.end, now + GRACE_SECONDS)
         if len(self.asked) > 1:
             self._end()
+        # any thread may have taken the signal, and the main one would sleep on
+        self._echo = number
+        signal.pthread_kill(int(threading.main_thread().ident or 0), number)
 
     def _end(self) -> NoReturn:
         for group in tuple(_groups):
