@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 
@@ -41,8 +41,7 @@ def schedule(statements: Sequence[Statement]) -> list[Step]:
     for statement in statements:
         place = _place(statement, steps, writers)
         if isinstance(statement, Pointwise):
-            loop = steps[place] if place < len(steps) else Loop(statement.out.shape)
-            assert isinstance(loop, Loop)
+            loop = cast("Loop", steps[place]) if place < len(steps) else Loop(statement.out.shape)
             loop.statements.append(statement)
             step: Step = loop
         else:
