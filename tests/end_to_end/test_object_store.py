@@ -190,6 +190,8 @@ class Killed(BaseException):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+# the lease is given back in a thread of its own, which is stopped as well
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_stopped_at_any_request_a_compaction_loses_nothing_and_the_same_command_ends_it(uri, monkeypatch):
     directory, packs = RunDirectory(uri), ("0a", "0b", "0c", "0d")
     rows = {pack: [{"trial_id": f"{pack}.{slot}", "pack": pack} for slot in range(2)] for pack in packs}
