@@ -71,6 +71,7 @@ class Folder:
         if self.local and Path(self._path).is_file():
             raise UserError(f"{self._path} is a file: a run directory has to be a folder, or not to exist yet")
         self.root = self._path if self.local else str(root)
+        self.makes = True  # False where the folder is not to be made anew, once it is gone
 
     def __str__(self) -> str:
         """The path or URI, as messages show it."""
@@ -84,7 +85,7 @@ class Folder:
                 stream.write(data)
             return
         path = Path(target)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=self.makes, exist_ok=True)
         write_whole(path, data, durable=True)
 
     def create(self, name: str, data: bytes) -> bool:

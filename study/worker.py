@@ -91,6 +91,7 @@ def run_pack(
         torch.set_num_threads(1)
     directory = RunDirectory(root)
     _check_present(directory)
+    directory.makes = False
     user_files.receive(directory)
     work = _Work(directory, name, device, stop)
     work.note("started")

@@ -114,3 +114,16 @@ def test_many_files_are_removed_whether_they_are_there_or_not(folder):
 )
 def test_small_objects_are_written_with_options(uri, asked):
     assert _with_options(uri) == asked
+
+
+def test_a_folder_that_is_gone_is_made_anew_only_by_who_makes_folders(tmp_path):
+    folder = Folder(tmp_path / "run")
+    folder.publish("a/x", b"1")
+    (tmp_path / "run").rename(tmp_path / "away")
+    folder.makes = False
+    with pytest.raises(FileNotFoundError):
+        folder.publish("a/x", b"2")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "away").rename(tmp_path / "run")
+    folder.publish("b/x", b"3")
+    assert folder.read("b/x") == b"3"
