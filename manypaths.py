@@ -84,7 +84,8 @@ def plan(
     from study.sweep_run import load, packs_of, resolve_device
 
     sweep, trials = load(file)
-    found = outlook(sweep, packs_of(sweep, trials), workers=_workers(sweep), device=resolve_device(sweep))
+    device = resolve_device(sweep)
+    found = outlook(sweep, packs_of(sweep, trials), workers=_workers(sweep), device=device)
     found["claims"] = region_rows(sweep.stated, trials)
     wanted = None if detect is None else needed(sweep, found, detect, discordance)
     if json_:
@@ -120,10 +121,11 @@ def run(
 ) -> None:
     """Run whatever a sweep lacks: all of it, the rest after a stop, or nothing. Exit code 1 if trials were lost."""
     from cluster.executors import executor_of
+    from study.choice import slower
     from study.progress import live
     from study.replay import replay
     from study.store import RunDirectory
-    from study.sweep_run import load, lost, run_sweep
+    from study.sweep_run import load, lost, resolve_device, run_sweep
 
     sweep, trials = load(file)
     directory = RunDirectory(out or f"runs/{sweep.name}")
@@ -137,6 +139,9 @@ def run(
         signal.signal(getattr(signal, name), interrupt)
     try:
         executor = executor_of(sweep, address, in_process=in_process)
+        note = None if address else slower(sweep.execution.program, trials.kinds, resolve_device(sweep))
+        if note:
+            say(note)
         prepared, tally = run_sweep(directory, sweep, trials, executor, watch=live, say=say)
     except KeyboardInterrupt as stop:
         say(f"stopped: what is finished is kept in {directory}; the same command goes on from there")

@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.power import POWER, Sharpness, pairs_needed, sharpness
 from study.capacity import seconds_of
+from study.choice import chosen, slower
 from study.errors import UserError
 from study.plan import Packs, draws_architecture
 from study.progress import duration
@@ -33,6 +34,7 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
 
     Returns:
         JSON data: counts of `trials`, `packs`, `points` (the units of independence), the share of `filled` slots,
+        `programs` (packs by what will train them where this machine is like the workers'),
         `cells` (trials by task and method), `seconds` expected on the given workers (None for a device without
         measured costs), the half-widths of 95 % intervals to come (`success_half_width` at a success of one half,
         `profile_half_width`), what the points can show in all (`sharpness`), and `remarks`. Of a sweep that searches,
@@ -42,7 +44,9 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
     trials, capacities = packs.trials, packs.capacities.tolist()
     points = trials.points()
     filled = len(trials) / sum(capacities)
-    costs = [seconds_of(kind, capacity, device) for kind, capacity in zip(packs.kinds, capacities, strict=True)]
+    programs = [chosen(sweep.execution.program, kind, device) for kind in packs.kinds]
+    each = zip(packs.kinds, capacities, programs, strict=True)
+    costs = [seconds_of(kind, capacity, device, program) for kind, capacity, program in each]
     known = [cost for cost in costs if cost is not None]
     sharp = sharpness(points)
     plan: dict[str, Any] = {
@@ -61,7 +65,8 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
         "success_half_width": sharp.success[0.5],
         "profile_half_width": sharp.profile,
         "sharpness": _sharpness(sharp),
-        "remarks": _remarks(sweep, packs, filled, points),
+        "programs": {name: programs.count(name) for name in dict.fromkeys(programs)},
+        "remarks": _remarks(sweep, packs, filled, points, slower(sweep.execution.program, packs.kinds, device)),
     }
     if sweep.search is None:
         return plan
@@ -200,8 +205,8 @@ def _sharpness(sharp: Sharpness) -> dict[str, Any]:
     return found | {"profile": sharp.profile, "power": POWER, "note": SHARPER}
 
 
-def _remarks(sweep: Sweep, packs: Packs, filled: float, points: int) -> list[str]:
-    remarks = []
+def _remarks(sweep: Sweep, packs: Packs, filled: float, points: int, slow: str | None) -> list[str]:
+    remarks = [slow] if slow else []
     if filled < FILL_WARNING:
         remarks.append(
             f"only {filled:.0%} of the slots are filled (packs of {packs.capacities.max()}): more points or "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from study.architecture import networks
+from study.schema import NATIVE, RECORDED
 from study.tasks.base import Task
 from study.tasks.table import get_task
 from study.trial import Architecture, Trial
@@ -16,34 +17,65 @@ a sweep (`make bench`, engine)."""
 CUDA_CAPACITY = 256
 """On a GPU a step is launch-bound: a pack of hundreds costs about what one trial costs. Not measured finely yet."""
 
-CPU_MILLISECONDS = {
-    "dirac": (0.009, 0.015, 0.007, 0.15),
-    "manifold-d2": (0.14, 0.27, 0.08, 0.3),
-    "manifold-d8": (0.14, 0.27, 0.08, 0.3),
-    "manifold-d32": (0.19, 0.36, 0.12, 0.3),
-    "manifold-d64": (0.24, 0.48, 0.16, 0.3),
-    "manifold": (0.24, 0.48, 0.16, 0.3),
-    "lines": (0.11, 0.21, 0.04, 1.7),
-    "ring8": (0.16, 0.29, 0.12, 17.0),
-    "ring8-sequential": (0.16, 0.29, 0.12, 20.0),
-    "grid25": (0.16, 0.29, 0.14, 27.0),
-    "swissroll": (0.16, 0.25, 0.12, 17.0),
-    "mixture1d": (0.12, 0.2, 0.1, 10.0),
-    "digits": (0.25, 0.49, 0.2, 13.0),
-    "color-digits": (0.36, 0.6, 0.3, 48.0),
-    "stacked-digits": (0.35, 0.65, 0.3, 55.0),
-    "digits-critic": (0.28, 0.49, 0.25, 12.0),
-    "digits-ssl": (0.28, 0.5, 0.25, 7.0),
-    "flipped": (0.25, 0.4, 0.08, 1.4),
-    "frozen": (0.12, 0.2, 0.03, 1.0),
-    "two-gaussians": (0.1, 0.17, 0.03, 9.0),
-    "bilinear": (0.017, 0.03, 0.016, 0.1),
-    "salimans": (0.017, 0.03, 0.016, 0.1),
-    "heusel": (0.017, 0.03, 0.016, 0.1),
-    "finite": (0.017, 0.03, 0.016, 0.1),
+RECORDED_MILLISECONDS = {
+    "dirac": (0.009, 0.015, 0.007),
+    "manifold-d2": (0.14, 0.27, 0.08),
+    "manifold-d8": (0.14, 0.27, 0.08),
+    "manifold-d32": (0.19, 0.36, 0.12),
+    "manifold-d64": (0.24, 0.48, 0.16),
+    "manifold": (0.24, 0.48, 0.16),
+    "lines": (0.11, 0.21, 0.04),
+    "ring8": (0.16, 0.29, 0.12),
+    "ring8-sequential": (0.16, 0.29, 0.12),
+    "grid25": (0.16, 0.29, 0.14),
+    "swissroll": (0.16, 0.25, 0.12),
+    "mixture1d": (0.12, 0.2, 0.1),
+    "digits": (0.25, 0.49, 0.2),
+    "color-digits": (0.36, 0.6, 0.3),
+    "stacked-digits": (0.35, 0.65, 0.3),
+    "digits-critic": (0.28, 0.49, 0.25),
+    "digits-ssl": (0.28, 0.5, 0.25),
+    "flipped": (0.25, 0.4, 0.08),
+    "frozen": (0.12, 0.2, 0.03),
+    "two-gaussians": (0.1, 0.17, 0.03),
+    "bilinear": (0.017, 0.03, 0.016),
+    "salimans": (0.017, 0.03, 0.016),
+    "heusel": (0.017, 0.03, 0.016),
+    "finite": (0.017, 0.03, 0.016),
 }
-"""Milliseconds of one core for each slot: a discriminator update without and with a penalty, a generator update, and an
-evaluation, in packs of the capacity below; all draws included."""
+"""Milliseconds of one core for each slot: a discriminator update without and with a penalty, and a generator update,
+in packs of the capacity above; draws included."""
+
+CPU_MILLISECONDS = {RECORDED: RECORDED_MILLISECONDS, NATIVE: RECORDED_MILLISECONDS}
+"""The same by program."""
+
+EVALUATION = {
+    "dirac": 0.15,
+    "manifold-d2": 0.3,
+    "manifold-d8": 0.3,
+    "manifold-d32": 0.3,
+    "manifold-d64": 0.3,
+    "manifold": 0.3,
+    "lines": 1.7,
+    "ring8": 17.0,
+    "ring8-sequential": 20.0,
+    "grid25": 27.0,
+    "swissroll": 17.0,
+    "mixture1d": 10.0,
+    "digits": 13.0,
+    "color-digits": 48.0,
+    "stacked-digits": 55.0,
+    "digits-critic": 12.0,
+    "digits-ssl": 7.0,
+    "flipped": 1.4,
+    "frozen": 1.0,
+    "two-gaussians": 9.0,
+    "bilinear": 0.1,
+    "salimans": 0.1,
+    "heusel": 0.1,
+    "finite": 0.1,
+}
+"""Milliseconds of one core for each slot and evaluation."""
 
 
 PART_COSTS = {
@@ -98,11 +130,18 @@ def relative_cost(method: str) -> float:
     return math.prod(PART_COSTS.get(part, 1.0) for part in method.split("+"))
 
 
-def seconds_of(trial: Trial, capacity: int, device: str) -> float | None:
-    """Expected wall seconds of a pack of such trials on one worker; None where nothing was measured."""
-    if device != "cpu" or trial.task not in CPU_MILLISECONDS or trial.hyperparameters.architecture:
+def seconds_of(trial: Trial, capacity: int, device: str, program: str) -> float | None:
+    """Expected wall seconds of a pack of such trials on one worker, compiling aside; None where nothing was measured.
+
+    Args:
+        trial: A trial.
+        capacity: Slots of the pack.
+        device: "cpu" or "cuda".
+        program: "native" or "recorded".
+    """
+    if device != "cpu" or trial.task not in CPU_MILLISECONDS[program] or trial.hyperparameters.architecture:
         return None
-    plain, penalised, generator, evaluation = CPU_MILLISECONDS[trial.task]
+    plain, penalised, generator = CPU_MILLISECONDS[program][trial.task]
     discriminator = plain if trial.hyperparameters.penalty_weight is None else penalised
     step = (trial.hyperparameters.n_critic * discriminator + generator) * relative_cost(trial.method)
-    return capacity * (trial.generator_steps * step + trial.budget.evaluations * evaluation) / 1000
+    return capacity * (trial.generator_steps * step + trial.budget.evaluations * EVALUATION[trial.task]) / 1000

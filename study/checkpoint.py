@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from study.native.build import compiler_name
 from study.samples import Kept
-from study.schema import ENGINE_EPOCH
+from study.schema import ENGINE_EPOCH, NATIVE, RECORDED
 from study.train import Evaluation, PackState, fresh, schedule
 from study.trial import Trial
 
@@ -42,7 +44,8 @@ def to_bytes(state: PackState, trials: Sequence[Trial], *, capacity: int, device
     tensors = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
     }
-    return save(tensors, _identity(trials, capacity, device) | {"digest": _digest(tensors)})
+    said = {"program": _program(state.program), "digest": _digest(tensors)}
+    return save(tensors, _identity(trials, capacity, device) | said)
 
 
 def from_bytes(data: bytes, trials: Sequence[Trial], *, capacity: int, device: str) -> PackState:
@@ -61,7 +64,10 @@ def from_bytes(data: bytes, trials: Sequence[Trial], *, capacity: int, device: s
             raise UnusableError(f"its {name} is {said.get(name, 'not said')}, here it is {wanted}")
     if said.get("digest") != _digest(tensors):
         raise UnusableError("its content is not what was written")
-    state = _state(tensors, device)
+    programs = {_program(name): name for name in (RECORDED, NATIVE)}
+    if said.get("program") not in programs:
+        raise UnusableError(f"its program is {said.get('program', 'not said')}, here are {' and '.join(programs)}")
+    state = replace(_state(tensors, device), program=programs[said["program"]])
     _check(state, fresh(trials, capacity=capacity, device=device), trials[0])
     return state
 
@@ -78,6 +84,11 @@ def _identity(trials: Sequence[Trial], capacity: int, device: str) -> dict[str, 
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu {cpu}",
     }
+
+
+def _program(name: str) -> str:
+    """What of a program its bits depend on."""
+    return f"{name} by {compiler_name()}" if name == NATIVE else name
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,11 +1,11 @@
 """The program that trains a pack: compiled for this machine's CPU where that works, recorded operations elsewhere.
 
-`Program.blocks` says which of the two it is, and `Program.why` the reason if it is the second.
+`Program.name` says which of the two it is, and `Program.why` the reason if it is the second though the first was asked
+for.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from study.game import Game
 from study.native.blocks import Blocks, Recipe, blocks_of
 from study.native.build import NoCompiler
 from study.native.views import Unsupported
-from study.schema import NATIVE, SWITCH
+from study.schema import NATIVE, RECORDED
 from study.step import SHARED, Tensors, discriminator_update, generator_update, joint_update, vectorise
 
 
@@ -31,7 +31,7 @@ class Program:
         generator: The generator's.
         both: Of both at once.
         blocks: Whole blocks of steps, compiled, for `advance` to run in place of these; None where that does not work.
-        why: The reason where it is not.
+        why: The reason where it was to be compiled and is not.
     """
 
     discriminator: Callable[[Tensors], Tensors]
@@ -40,10 +40,24 @@ class Program:
     blocks: Blocks | None = None
     why: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Which of the two it is, as the column `program` says it."""
+        return NATIVE if self.blocks else RECORDED
 
-def make_program(game: Game, example: Tensors) -> Program:
-    """The updates of a pack, for the tensors of an example: compiled if that is possible here, recorded if not."""
-    blocks, why = _compiled(game, example)
+
+def make_program(game: Game, example: Tensors, program: str = RECORDED) -> Program:
+    """The updates of a pack.
+
+    Args:
+        game: What its trials have in common.
+        example: Tensors of the right shapes.
+        program: "native" to compile it, where all its operations can be translated; or "recorded".
+
+    Raises:
+        UserError: If it is to be compiled and nothing can be on this machine.
+    """
+    blocks, why = _compiled(game, example) if program == NATIVE else (None, None)
 
     def recorded(update: Callable[[Game, Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
         made: list[Callable[[Tensors], Tensors]] = []  # at its first use, which there is none of beside a compiled one
@@ -72,8 +86,6 @@ def _compiled(game: Game, example: Tensors) -> tuple[Blocks | None, str | None]:
     device, dtype = example["theta"].device, example["theta"].dtype
     if device.type != "cpu":
         return None, f"the device is {device.type}"
-    if os.environ.get(SWITCH) != NATIVE:
-        return None, f"{SWITCH} is not {NATIVE}"
 
     def drawing(player: str) -> Callable[[Tensors], Tensors]:
         def draw_one(trial: Tensors) -> Tensors:
@@ -99,7 +111,7 @@ def _compiled(game: Game, example: Tensors) -> tuple[Blocks | None, str | None]:
     except Unsupported as error:
         return None, str(error)
     except NoCompiler as error:  # who asked for it must not get other bits
-        raise UserError(f"{SWITCH} = {NATIVE!r}: {error}") from None
+        raise UserError(f"program {NATIVE!r}: {error}") from None
 
 
 def advance(program: Program, game: Game, keys: Tensor, tensors: Tensors, steps: range, *, total: int) -> Tensors:

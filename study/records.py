@@ -169,12 +169,12 @@ def history_rows(state: PackState, trials: Sequence[Trial]) -> list[Row]:
 
 def trial_rows(state: PackState, pack: Pack, *, sweep: str, name: str, capacity: int, device: str) -> list[Row]:
     """Rows of `trials` for a trained pack; `name` is the planned pack and `capacity` what it was trained at."""
-    seconds = state.seconds / len(pack.trials)
+    trained = {"train_seconds": state.seconds / len(pack.trials), "device": device, "program": state.program}
     return [
         _identity(trial, name, capacity, sweep)
         | _steps(state, trial, outcome)
         | _measured(state, slot, trial, outcome)
-        | {"train_seconds": seconds, "device": device}
+        | trained
         for slot, (trial, outcome) in enumerate(zip(pack.trials, outcomes(state, pack.trials), strict=True))
     ]
 

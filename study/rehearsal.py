@@ -32,7 +32,8 @@ class _Enough(Exception):
 def bytes_taken(trial: Trial, *, capacity: int, samples: int) -> int:
     """Bytes that torch takes at most while a pack trains on a CPU: recording its program, first steps, an evaluation.
 
-    Data that are read once in a process and what others than torch ask for are not in it.
+    Data that are read once in a process and what others than torch ask for are not in it. It is what training by
+    recorded operations takes, whatever program trains: a compiled one takes less, but not every machine can compile.
 
     Args:
         trial: Any trial of the structure.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from study.choice import chosen
 from study.errors import UserError
 from study.plan import Pack
 from study.records import Row, history_rows, trial_from_row, trial_rows
@@ -52,7 +53,8 @@ def replay(directory: RunDirectory, sweep: Sweep, trials: Trials, trial_id: str)
     if device == "cpu":
         torch.set_num_threads(1)  # as workers do
     steps = stored["generator_steps"] if stored and stored["status"] == Status.STOPPED else None
-    state = _trained(found, capacity=capacity, device=device, steps=steps)
+    program = (stored and stored["program"]) or chosen(sweep.execution.program, found, device)
+    state = _trained(found, capacity=capacity, device=device, program=program, steps=steps)
     name = stored["pack"] if stored else home.name
     alone = Pack((found,), capacity)
     row = trial_rows(state, alone, sweep=sweep.name, name=name, capacity=capacity, device=device)[0]
@@ -85,7 +87,7 @@ class _Ended(Exception):
         self.state = state
 
 
-def _trained(trial: Trial, *, capacity: int, device: str, steps: int | None) -> PackState:
+def _trained(trial: Trial, *, capacity: int, device: str, program: str, steps: int | None) -> PackState:
     """A trial trained alone: to its end, or to the evaluation after so many steps of the generator."""
     from study.train import train
 
@@ -94,6 +96,6 @@ def _trained(trial: Trial, *, capacity: int, device: str, steps: int | None) -> 
             raise _Ended(state)
 
     try:
-        return train([trial], capacity=capacity, device=device, after_evaluation=after_evaluation)
+        return train([trial], capacity=capacity, device=device, program=program, after_evaluation=after_evaluation)
     except _Ended as ended:
         return ended.state

@@ -6,18 +6,17 @@ one float64 column for each metric of its tasks, named by the metric's protocol.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 
 SCHEMA_VERSION = 1
 """Raised when a column changes its name, type or meaning; files of older versions stay readable."""
 
-SWITCH, NATIVE = "MANYPATHS_PROGRAM", "native"
-"""The environment variable and the value by which programs are compiled for this machine's CPU."""
+ENGINE_EPOCH = 4
+"""Raised when a change of the training engine changes bits; part of every trial id."""
 
-ENGINE_EPOCH = 3 if os.environ.get(SWITCH) == NATIVE else 2
-"""Raised when a change of the training engine changes bits; part of every trial id. Compiled programs have one."""
+NATIVE, RECORDED = "native", "recorded"
+"""Programs that train a pack: one compiled for the machine's CPU, and tensor operations that were recorded."""
 
 
 class Status(StrEnum):
@@ -51,7 +50,11 @@ IDENTITY = (
     Column("replicate", "int32", "independent scrambling of the design that the point belongs to"),
     Column("seed", "int32", "seed index, from 0"),
     Column("pack", "string", "the pack that the trial is trained in"),
-    Column("capacity", "int32", "slots of that pack; bits are promised for equal trial id, capacity and device kind"),
+    Column(
+        "capacity",
+        "int32",
+        "slots of that pack; bits are promised for equal trial id, capacity, device kind and program",
+    ),
     Column("lr_g", "float64", "learning rate of the generator"),
     Column("lr_d", "float64", "learning rate of the discriminator"),
     Column("beta1", "float64", "first-moment decay of the optimiser (momentum under sgd)"),
@@ -117,6 +120,11 @@ OUTCOME = (
     Column("success", "bool", "primary <= threshold; false for diverged and oom; null for stopped"),
     Column("train_seconds", "float64", "wall seconds of the pack divided by its trials"),
     Column("device", "string", "kind of device, cpu or cuda"),
+    Column(
+        "program",
+        "string",
+        "what trained it: native, compiled for the machine's CPU, or recorded tensor operations; null for oom",
+    ),
 )
 """How a trial ended. Each metric's tail median follows in a column of the metric's name."""
 

@@ -32,6 +32,7 @@ from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform
 from study.program import Program, advance, make_program
 from study.samples import Kept, keep
+from study.schema import RECORDED
 from study.step import MEASURED, SHARED, Tensors, constrain
 from study.tasks.table import get_task
 from study.trial import Hyperparameters, Trial
@@ -64,6 +65,7 @@ class PackState:
         evaluations: Evaluations done.
         seconds: Wall seconds spent.
         kept: Generated samples of each trial, where some are kept.
+        program: What trains it, "native" or "recorded".
     """
 
     tensors: Tensors
@@ -71,6 +73,7 @@ class PackState:
     evaluations: list[Evaluation] = field(default_factory=list)
     seconds: float = 0.0
     kept: Kept | None = None
+    program: str = RECORDED
 
 
 @cache
@@ -100,6 +103,7 @@ def train(
     capacity: int,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
+    program: str = RECORDED,
     state: PackState | None = None,
     samples: int = 0,
     after_evaluation: Callable[[PackState], None] = lambda _: None,
@@ -112,6 +116,7 @@ def train(
         capacity: Slots of the program; spare ones repeat the first trial.
         device: "cpu" or "cuda".
         dtype: Arithmetic of the training step.
+        program: "native" to train by a program compiled for this CPU, where its operations can be; or "recorded".
         state: Where to go on from; None starts afresh.
         samples: Generated samples of each trial's last evaluation to keep in the state. Does not change any result.
         after_evaluation: Called with the state after each evaluation.
@@ -119,18 +124,22 @@ def train(
 
     Returns:
         The state at the end, or where every trial of the pack had diverged.
+
+    Raises:
+        UserError: If a program is to be compiled and nothing can be on this machine.
     """
     _keep_freed_memory()
     game, keys, constants = _set_up(trials, capacity, device, dtype)
     started = time.perf_counter()
     state = state or fresh(trials, capacity=capacity, device=device, dtype=dtype)
-    program = program_of(replace(game, n_critic=1), capacity, device, dtype)
+    made_of = program_of(replace(game, n_critic=1), capacity, device, dtype, program)
+    state.program = made_of.name
     total = trials[0].generator_steps
     before = state.seconds
     made: list[Tensor] = []
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
-            tensors = advance(program, game, keys, state.tensors | constants, block, total=total)
+            tensors = advance(made_of, game, keys, state.tensors | constants, block, total=total)
             state.tensors = {name: tensors[name] for name in state.tensors}
             state.step = block.stop
             state.seconds = before + time.perf_counter() - started
@@ -265,6 +274,6 @@ def example_of(game: Game, capacity: int, *, device: str = "cpu", dtype: torch.d
 
 
 @lru_cache(maxsize=PROGRAMS)
-def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype) -> Program:
+def program_of(game: Game, capacity: int, device: str, dtype: torch.dtype, program: str = RECORDED) -> Program:
     """The updates of a pack, made once for each structure in use; `game` has n_critic 1, whatever it is."""
-    return make_program(game, example_of(game, capacity, device=device, dtype=dtype))
+    return make_program(game, example_of(game, capacity, device=device, dtype=dtype), program)

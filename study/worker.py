@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from study import checkpoint, user_files
+from study.choice import chosen
 from study.files import write_whole
 from study.memory import bytes_of, limited
 from study.outcome import outcomes
@@ -24,6 +25,7 @@ from study.plan import Pack
 from study.records import Row, history_rows, oom_rows, planned_pack, trial_from_row, trial_rows
 from study.rehearsal import bytes_taken
 from study.samples import of_each_trial, real_row, sample_rows
+from study.schema import NATIVE
 from study.spec import DATA_ROOT, ExecutionTable
 from study.store import SWEEP, RunDirectory, build_table
 from study.tasks.table import get_task
@@ -168,7 +170,7 @@ def _train_and_publish(work: _Work, *, halvings: int, may_halve: bool) -> Mappin
     found = [
         outcome
         for part in _halved(pack, halvings)
-        for outcome in _halve_until_it_fits(work, part, samples=count, memory=settings.memory, may_halve=may_halve)
+        for outcome in _halve_until_it_fits(work, part, settings, samples=count, may_halve=may_halve)
     ]
     _check_present(directory)
     for inner, state in found:
@@ -215,16 +217,18 @@ def _halved(pack: Pack, times: int) -> list[Pack]:
 
 
 def _halve_until_it_fits(
-    work: _Work, pack: Pack, *, samples: int, memory: str | None, may_halve: bool = True
+    work: _Work, pack: Pack, settings: ExecutionTable, *, samples: int, may_halve: bool = True
 ) -> list[tuple[Pack, PackState | str]]:
     """Train a pack; if it runs out of memory, its halves; at capacity 1, give the reason instead of a state."""
+    memory = settings.memory
 
     def need() -> int:
         return bytes_taken(pack.trials[0], capacity=pack.capacity, samples=samples)
 
     try:
         with limited(bytes_of(memory) if memory else None, device=work.device, need=need):
-            return [(pack, _train(work, pack.trials, pack.capacity, samples=samples))]
+            program = chosen(settings.program, pack.trials[0], work.device)
+            return [(pack, _train(work, pack.trials, pack.capacity, samples=samples, program=program))]
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not may_halve or not out_of_memory(error):
             raise
@@ -233,9 +237,7 @@ def _halve_until_it_fits(
         torch.cuda.empty_cache()
     if pack.capacity == 1:
         return [(pack, f"{reason} (execution.memory = {memory!r})" if memory else reason)]
-    return [
-        part for inner in _halved(pack, 1) for part in _halve_until_it_fits(work, inner, samples=samples, memory=memory)
-    ]
+    return [part for inner in _halved(pack, 1) for part in _halve_until_it_fits(work, inner, settings, samples=samples)]
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -279,7 +281,7 @@ def _probe(directory: RunDirectory) -> None:
     directory.remove(name)
 
 
-def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int) -> PackState:
+def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int, program: str) -> PackState:
     """Train, showing progress at every evaluation, and checkpointing if it will take long."""
     kept = _Kept(work, trials, capacity)
     total = trials[0].budget.evaluations
@@ -294,13 +296,14 @@ def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int)
             if work.stop(trials[0], done, value):
                 raise _Stopped(state)
 
-    state = kept.restored()
+    state = kept.restored(program)
     _report(work, len(trials), 0, len(state.evaluations) if state else 0, total)
     try:
         return train(
             trials,
             capacity=capacity,
             device=work.device,
+            program=state.program if state else program,
             state=state,
             samples=samples,
             after_evaluation=after_evaluation,
@@ -322,13 +325,18 @@ class _Kept:
         self._last: PackState | None = None
         self._since = time.monotonic()
 
-    def restored(self) -> PackState | None:
-        """The state to go on from; None to begin anew, which the attempt's note has a remark about if it is a pity."""
+    def restored(self, program: str) -> PackState | None:
+        """The state to go on from; None to begin anew, which the attempt's note has a remark about if it is a pity.
+
+        One of recorded operations is gone on from by them, whatever `program` is: not every one can be compiled.
+        """
         data = self._work.directory.read(self._file)
         if data is None:
             return None
         try:
             state = checkpoint.from_bytes(data, self._trials, capacity=self._capacity, device=self._work.device)
+            if NATIVE == state.program != program:
+                raise checkpoint.UnusableError(f"its program is {state.program}, {program} is asked for")
         except checkpoint.UnusableError as error:
             self._work.remark(f"begun anew, since {self._file} cannot be used: {error}")
             return None

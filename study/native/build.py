@@ -111,3 +111,18 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
     named = ("flags", "Features", "model", "model name", "cpu family", "CPU part")
     return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in named}))
+
+
+@functools.cache
+def missing() -> str | None:
+    """The reason why nothing can be compiled on this machine; None if it can."""
+    try:
+        library('extern "C" int answer() { return 42; }')
+    except NoCompiler as error:
+        return str(error)
+    return None
+
+
+def compiler_name() -> str:
+    """The compiler and its version."""
+    return _version(compiler()[0]).partition("\n")[0]

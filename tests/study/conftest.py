@@ -5,11 +5,9 @@ import pytest
 from study.executor import InProcess
 from study.plan import expand, pack
 from study.progress import live
-from study.schema import NATIVE, SWITCH
 from study.spec import parse_sweep
 from study.store import RunDirectory
 from study.sweep_run import run_sweep
-from study.train import program_of
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +71,3 @@ def finished(tmp_path_factory, tiny, run_here):
     root = tmp_path_factory.mktemp("finished") / "run"
     run_here(root, sweep)
     return RunDirectory(root), sweep
-
-
-@pytest.fixture
-def natively(monkeypatch):
-    """Programs are compiled while the test runs."""
-    monkeypatch.setenv(SWITCH, NATIVE)
-    program_of.cache_clear()
-    yield
-    program_of.cache_clear()

@@ -13,12 +13,13 @@ from study.native.views import Unsupported
 from study.outcome import outcomes
 from study.penalties import PENALTIES
 from study.program import advance, make_program
+from study.schema import NATIVE
 from study.step import SHARED, vectorise
 from study.techniques import TECHNIQUES
 from study.train import example_of, train
 from tests.study.native_case import game_of, keys_of, middle, needs_compiler, updates_of
 
-pytestmark = [needs_compiler, pytest.mark.slow, pytest.mark.usefixtures("natively")]
+pytestmark = [needs_compiler, pytest.mark.slow]
 
 BY_LOSS = [f"{loss}+gp1" if entry.needs_lipschitz else loss for loss, entry in LOSSES.items() if not entry.value]
 BY_PENALTY = [f"{(PENALTIES[penalty].losses or ['ns'])[0]}+{penalty}" for penalty in PENALTIES]
@@ -62,24 +63,20 @@ def test_in_single_precision_it_is_as_exact_as_the_recorded_one(method):
         assert_alike(found, expected, 1e-5)
 
 
-def both(game, capacity, dtype, monkeypatch):
+def both(game, capacity, dtype):
     example = example_of(game, capacity, dtype=dtype)
-    compiled_one = make_program(game, example)
-    with monkeypatch.context() as patch:
-        patch.delenv(programs.SWITCH)
-        recorded = make_program(game, example)
+    compiled_one, recorded = make_program(game, example, NATIVE), make_program(game, example)
     assert compiled_one.blocks
     assert compiled_one.why is None
     assert recorded.blocks is None
-    assert recorded.why == "MANYPATHS_PROGRAM is not native"
     return compiled_one, recorded
 
 
 @pytest.mark.parametrize("method", [*SOME, "ns+extragradient", "wgan+clip", "ns+cond", "ns+noise", "ns+ema", "ssl"])
-def test_ten_steps_with_draws_made_outside_equal_the_recorded_ones(method, monkeypatch):
+def test_ten_steps_with_draws_made_outside_equal_the_recorded_ones(method):
     """In float64; Adam divides a gradient that is zero but for rounding, 1e-16, by no less than 1e-8: 1e-11 a step."""
     game = replace(game_of(method, "digits-ssl" if method == "ssl" else "ring8"), n_critic=2)
-    native, recorded = both(game, 3, torch.float64, monkeypatch)
+    native, recorded = both(game, 3, torch.float64)
     pack, keys = middle(game, 3, torch.float64, lr=1e-4), keys_of(3)
     results = [advance(program, game, keys, pack, range(4, 14), total=20) for program in (native, recorded)]
     kept = [{name: result[name] for name in native.blocks.state} for result in results]
@@ -92,10 +89,10 @@ TASKS = ["ring8", "digits", "manifold-d64", "grid25", "swissroll", "lines", "mix
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("method", ["ns+dragan-gauss", "ns+noise+simultaneous"])
-def test_draws_made_inside_are_those_made_outside(task, method, monkeypatch):
+def test_draws_made_inside_are_those_made_outside(task, method):
     """To the last few bits of float32, in which functions of the same uniform numbers round differently."""
     game = replace(game_of(method, task), n_critic=2)
-    native, recorded = both(game, 3, torch.float32, monkeypatch)
+    native, recorded = both(game, 3, torch.float32)
     assert native.blocks.drawn == ()
     pack, keys = middle(game, 3, torch.float32), keys_of(3)
     results = [
@@ -108,7 +105,7 @@ def test_draws_made_inside_are_those_made_outside(task, method, monkeypatch):
 @pytest.mark.parametrize("method", ["ns+gp1", "wgan+gp1", "ns+sn", "mmd-rbf", "ns+minibatch"])
 def test_neither_neighbours_nor_capacity_nor_blocks_change_a_bit(method):
     game = replace(game_of(method), n_critic=2)
-    program = make_program(game, example_of(game, 1, dtype=torch.float32))
+    program = make_program(game, example_of(game, 1, dtype=torch.float32), NATIVE)
     pack, keys = middle(game, 32, torch.float32), keys_of(32)
 
     def part(slots, tensors=pack, steps=range(5)):
@@ -125,20 +122,16 @@ def test_neither_neighbours_nor_capacity_nor_blocks_change_a_bit(method):
 
 def test_a_pack_of_one_trains_to_the_bits_of_a_pack_of_many(small_pack):
     pack = small_pack("ring8", "ns+gp1", points=4, capacity=4, steps=20)
-    many, one = train(pack.trials, capacity=8), train(pack.trials[2:3], capacity=1)
+    many, one = (train(some, capacity=c, program=NATIVE) for some, c in ((pack.trials, 8), (pack.trials[2:3], 1)))
     for name, tensor in many.tensors.items():
         assert torch.equal(tensor[2:3], one.tensors[name]), name
 
 
-def test_a_diverging_trial_becomes_not_finite_and_harms_nobody(small_pack, monkeypatch):
+def test_a_diverging_trial_becomes_not_finite_and_harms_nobody(small_pack):
     pack = small_pack("ring8", "ns+gp1", points=4, capacity=4, steps=10)
     wild = replace(pack.trials[1], hyperparameters=replace(pack.trials[1].hyperparameters, lr_d=1e30, lr_g=1e30))
     trials = [pack.trials[0], wild, *pack.trials[2:]]
-    healthy, state = train(pack.trials, capacity=4), train(trials, capacity=4)
-    monkeypatch.delenv(programs.SWITCH)
-    monkeypatch.setattr(
-        "study.train.program_of", lambda game, c, device, dtype: make_program(game, example_of(game, c))
-    )
+    healthy, state = (train(some, capacity=4, program=NATIVE) for some in (pack.trials, trials))
     recorded = train(trials, capacity=4)
     found, expected = (outcomes(result, trials) for result in (state, recorded))
     assert [outcome.diverged_step for outcome in found] == [outcome.diverged_step for outcome in expected]
@@ -165,7 +158,7 @@ def test_what_is_recorded_must_be_all_that_happens():
 
 def test_tensors_that_do_not_fit_are_refused():
     game = game_of("ns")
-    blocks = make_program(game, example_of(game, 1, dtype=torch.float32)).blocks
+    blocks = make_program(game, example_of(game, 1, dtype=torch.float32), NATIVE).blocks
     pack = middle(game, 2, torch.float32)
     with pytest.raises(ValueError, match=r"theta must have 3 times 4482 numbers of torch.float32 on the CPU, got"):
         blocks(pack, keys_of(3), range(1), total=1, updates=1)
@@ -175,7 +168,7 @@ def test_tensors_that_do_not_fit_are_refused():
 
 def test_convolutions_keep_the_recorded_program(small_pack):
     game = replace(game_of("ns", "digits"), architecture=(("network", "dcgan"),))
-    program = make_program(game, example_of(game, 2))
+    program = make_program(game, example_of(game, 2), NATIVE)
     assert program.blocks is None
     assert "convolution" in program.why
 
@@ -184,6 +177,6 @@ def test_the_compiled_program_can_be_read():
     """A function for each update and a block of steps around them."""
     game = game_of("ns+gp1")
     assert blocks_of is programs.blocks_of
-    program = make_program(game, example_of(game, 1))
+    program = make_program(game, example_of(game, 1), NATIVE)
     assert {"theta", "phi", "loss_d", "sound_g"} <= {*program.blocks.state}
     assert {"lr_d", "beta1", "penalty_weight"} <= {*program.blocks.read}

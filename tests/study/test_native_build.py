@@ -12,7 +12,7 @@ from study.errors import UserError
 from study.native import build
 from study.native.build import NoCompiler, cache_folder, compiler, library
 from study.program import make_program
-from study.schema import SWITCH
+from study.schema import NATIVE, RECORDED
 from study.train import example_of, train
 from tests.study.native_case import game_of, needs_compiler
 
@@ -62,17 +62,17 @@ def test_several_processes_may_compile_the_same_at_once(empty_cache):
 def assert_refused(why):
     """Who asked for compiled programs gets no others, which have other bits."""
     game = game_of("ns")
-    with pytest.raises(UserError, match=f"^MANYPATHS_PROGRAM = 'native': .*{why}"):
-        make_program(game, example_of(game, 1))
+    with pytest.raises(UserError, match=f"^program 'native': .*{why}"):
+        make_program(game, example_of(game, 1), NATIVE)
 
 
-def test_without_a_compiler_it_is_refused(natively, empty_cache, monkeypatch):
+def test_without_a_compiler_it_is_refused(empty_cache, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert_refused("no C.. compiler: neither no-such-compiler, g..")
 
 
-def test_so_it_is_where_the_compiler_fails(natively, empty_cache, monkeypatch, tmp_path):
+def test_so_it_is_where_the_compiler_fails(empty_cache, monkeypatch, tmp_path):
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho out of order >&2\nexit 1\n")
     broken.chmod(0o700)
@@ -81,7 +81,7 @@ def test_so_it_is_where_the_compiler_fails(natively, empty_cache, monkeypatch, t
 
 
 @needs_compiler
-def test_so_it_is_where_nothing_can_be_kept(natively, empty_cache):
+def test_so_it_is_where_nothing_can_be_kept(empty_cache):
     empty_cache.parent.parent.mkdir(parents=True, exist_ok=True)
     empty_cache.parent.write_text("a file where a folder should be")
     assert_refused("irectory")
@@ -102,26 +102,19 @@ def test_nothing_is_compiled_unasked():
     game = game_of("ns")
     program = make_program(game, example_of(game, 1))
     assert program.blocks is None
-    assert program.why == "MANYPATHS_PROGRAM is not native"
+    assert program.why is None
+    assert program.name == RECORDED
     assert program.discriminator(example_of(game, 1))["phi"].isfinite().all()
 
 
-def test_compiled_programs_have_an_epoch_of_their_own(monkeypatch):
-    code = "from study.schema import ENGINE_EPOCH; print(ENGINE_EPOCH)"
-    found = []
-    for value in ("", "native"):
-        monkeypatch.setenv(SWITCH, value)
-        found.append(int(subprocess.check_output([sys.executable, "-c", code])))
-    assert found[0] != found[1]
-
-
 @needs_compiler
-def test_training_asks_for_the_compiled_program(natively, small_pack, monkeypatch):
+def test_training_asks_for_the_compiled_program(small_pack, monkeypatch):
     used = []
     monkeypatch.setattr(
         "study.train.advance",
         lambda program, *args, **kwargs: used.append(program) or programs.advance(program, *args, **kwargs),
     )
-    train(small_pack("ring8", "ns").trials, capacity=4, dtype=torch.float32)
+    state = train(small_pack("ring8", "ns").trials, capacity=4, dtype=torch.float32, program=NATIVE)
     assert used
     assert all(program.blocks for program in used)
+    assert state.program == NATIVE

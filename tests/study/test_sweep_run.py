@@ -14,6 +14,7 @@ from study.spec import to_toml
 from study.store import RunDirectory
 from study.sweep_run import lost, manifest, prepare
 from study.tasks.table import get_task
+from tests.study.native_case import needs_compiler
 
 FOUR = {"design": {"points": 4}, "execution": {"pack": 4, "device": "cpu"}}
 
@@ -362,6 +363,16 @@ def test_a_trial_trained_again_alone_equals_its_row(finished):
             "primary": stored["primary"],
             "w2sq": stored["w2sq"],
         }
+
+
+@needs_compiler
+def test_so_does_one_that_a_compiled_program_trained(root, tiny, run_here):
+    sweep = tiny(execution={"pack": 2, "device": "cpu", "program": "native"})
+    directory = run_here(root, sweep)[0].directory
+    recorded = tiny(execution={"pack": 2, "device": "cpu", "program": "recorded"})
+    for name, stored in results(directory).items():
+        assert stored["program"] == "native"
+        assert replay(directory, recorded, expand(recorded), name)[1] is True  # as its row says, whatever the file says
 
 
 def test_a_row_that_was_tampered_with_is_noticed(root, tiny, run_here):

@@ -8,11 +8,14 @@ from safetensors.torch import save
 
 from study import train as module_of_training
 from study import worker
+from study.errors import UserError
 from study.plan import expand
 from study.records import plan_table
-from study.store import RunDirectory
+from study.spec import to_toml
+from study.store import SWEEP, RunDirectory
 from study.sweep_run import packs_of
 from study.worker import run_pack, storage_fault
+from tests.study.native_case import needs_compiler
 
 CAPACITY = 4
 
@@ -26,6 +29,7 @@ def prepared(tmp_path, tiny):
         packs = packs_of(sweep, expand(sweep))
         directory = RunDirectory(tmp_path / folder)
         directory.write_part("plan", "0000", plan_table(packs, "tiny"))
+        directory.publish(SWEEP, to_toml(sweep).encode())
         return directory, packs[0].name
 
     return make
@@ -288,6 +292,68 @@ def test_a_broken_checkpoint_is_begun_anew(prepared, content):
     assert directory.names("checkpoints") == []
     remark = next(note["remarks"][0] for note in notes(directory) if "remarks" in note)
     assert remark.startswith(f"begun anew, since checkpoints/{checkpoint_of(directory, pack)} cannot be used: it")
+
+
+# Which program trains
+
+
+def asking_for(program):
+    return {"pack": CAPACITY, "device": "cpu", "program": program}
+
+
+@needs_compiler
+def test_rows_say_what_trained_them(prepared):
+    for program in ("native", "recorded"):
+        directory, pack = prepared(program, execution=asking_for(program))
+        run_pack(directory.root, pack)
+        assert directory.read_part("trials", pack)["program"].to_pylist() == [program] * 4
+
+
+@needs_compiler
+def test_a_compiled_pack_goes_on_to_the_same_bits_unless_it_shall_not_be_compiled(prepared, monkeypatch):
+    changes = {"budget": {"steps": 12, "evaluations": 4}, "execution": asking_for("native")}
+    directory, pack = prepared("undisturbed", **changes)
+    run_pack(directory.root, pack)
+    expected = [table(directory, name, pack) for name in ("trials", "history")]
+    monkeypatch.setattr(worker, "CHECKPOINT_ABOVE_SECONDS", 0.0)
+    remarks = {}
+    for program in ("native", "recorded"):
+        directory, pack = prepared(f"interrupted, then {program}", **changes)
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "train", stopping_after(2))
+            with pytest.raises(KeyboardInterrupt):
+                run_pack(directory.root, pack)
+        sweep = directory.read(SWEEP).replace(b'program = "native"', f'program = "{program}"'.encode())
+        directory.publish(SWEEP, sweep)
+        run_pack(directory.root, pack)
+        remarks[program] = [note["remarks"][0] for note in notes(directory) if note["outcome"] == "committed"]
+        assert directory.read_part("trials", pack)["program"].to_pylist() == [program] * 4
+        if program == "native":
+            assert [table(directory, name, pack) for name in ("trials", "history")] == expected
+    assert remarks["native"][0].startswith("went on at step 6 from")
+    assert remarks["recorded"][0].endswith("its program is native, recorded is asked for")
+
+
+@needs_compiler
+def test_a_checkpoint_of_recorded_operations_is_gone_on_from_by_them(prepared, monkeypatch):
+    """Not every program can be compiled: of one that could not, nothing else can go on."""
+    directory, pack = prepared(budget={"steps": 12, "evaluations": 4}, execution=asking_for("recorded"))
+    monkeypatch.setattr(worker, "CHECKPOINT_ABOVE_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "train", stopping_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            run_pack(directory.root, pack)
+    directory.publish(SWEEP, directory.read(SWEEP).replace(b'"recorded"', b'"native"'))
+    run_pack(directory.root, pack)
+    assert directory.read_part("trials", pack)["program"].to_pylist() == ["recorded"] * 4
+
+
+def test_where_nothing_can_be_compiled_the_pack_says_so(prepared, monkeypatch):
+    monkeypatch.setattr("study.choice.missing", lambda: "no C++ compiler")
+    directory, pack = prepared(execution=asking_for("native"))
+    with pytest.raises(UserError, match=r"execution\.program = 'native': no C\+\+ compiler"):
+        run_pack(directory.root, pack)
+    assert [note["outcome"] for note in notes(directory)] == ["failed"]
 
 
 def test_a_short_pack_keeps_no_checkpoint(prepared, monkeypatch):

@@ -1,0 +1,59 @@
+"""Which program trains a trial: one compiled for the machine's CPU where that pays, or recorded tensor operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from study.errors import UserError
+from study.native.build import missing
+from study.schema import NATIVE, RECORDED
+from study.trial import Trial
+
+PAYS_FROM = 1000
+"""Updates of both players from which compiling a trial's program pays: a second or two of the compiler are won back by
+the first few dozen such trials, and the program is kept for later ones."""
+
+
+def chosen(setting: str, trial: Trial, device: str) -> str:
+    """The program for a trial, "native" or "recorded": by its budget and by whether this machine can compile.
+
+    Args:
+        setting: `execution.program` of the sweep file: "auto", "native" or "recorded".
+        trial: The trial.
+        device: "cpu" or "cuda".
+
+    Raises:
+        UserError: If it shall be compiled and cannot be.
+    """
+    if setting == NATIVE:
+        reason = f"the device is {device}" if device != "cpu" else missing()
+        if reason:
+            raise UserError(
+                f"execution.program = 'native': {reason}; 'auto' takes recorded operations where it has to"
+            )
+        return NATIVE
+    if setting == RECORDED or device != "cpu" or not pays(trial):
+        return RECORDED
+    return RECORDED if missing() else NATIVE
+
+
+def pays(trial: Trial) -> bool:
+    """True for a trial that is long enough for its program to be compiled; a matter of the trial alone."""
+    return trial.generator_steps * (1 + trial.hyperparameters.n_critic) >= PAYS_FROM
+
+
+def slower(setting: str, kinds: Iterable[Trial], device: str) -> str | None:
+    """What to tell of a machine where programs would be compiled and cannot be, in one sentence; None of others.
+
+    Raises:
+        UserError: If they shall be compiled.
+    """
+    if setting == RECORDED or device != "cpu" or not any(setting == NATIVE or pays(trial) for trial in kinds):
+        return None
+    reason = missing()
+    if reason and setting == NATIVE:
+        raise UserError(f"execution.program = 'native': {reason}")
+    return (
+        reason
+        and f"training will be several times slower than it could be, since programs cannot be compiled here: {reason}"
+    )
