@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from study.native.build import compiler_name
+from study.native.build import compiler_name, missing
 from study.samples import Kept
 from study.schema import ENGINE_EPOCH, NATIVE, RECORDED
 from study.train import Evaluation, PackState, fresh, schedule
@@ -88,7 +88,7 @@ def _identity(trials: Sequence[Trial], capacity: int, device: str) -> dict[str, 
 
 def _program(name: str) -> str:
     """What of a program its bits depend on."""
-    return f"{name} by {compiler_name()}" if name == NATIVE else name
+    return f"{name} by {compiler_name()}" if name == NATIVE and not missing() else name
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -45,6 +45,11 @@ class Program:
         """Which of the two it is, as the column `program` says it."""
         return NATIVE if self.blocks else RECORDED
 
+    @property
+    def draws_itself(self) -> bool:
+        """True where the random numbers of a block of steps take no memory."""
+        return self.blocks is not None and not self.blocks.drawn
+
 
 def make_program(game: Game, example: Tensors, program: str = RECORDED) -> Program:
     """The updates of a pack.

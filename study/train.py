@@ -43,6 +43,10 @@ NUMBERS = tuple(name for name in Hyperparameters.__dataclass_fields__ if name no
 DRAWS_AT_ONCE = {"cpu": 2**18, "cuda": 2**24}
 """Random numbers drawn in one block: on a CPU few enough to stay in its cache. Does not change any result."""
 
+LONGER = 8
+"""Times as many steps in a block of a program that draws itself: handing a pack over and back costs a few of its steps,
+and what waits for the end of a block, such as Ctrl-C, shall not wait for seconds."""
+
 PROGRAMS = 32
 """Programs that are kept: about a megabyte each, and a worker may meet thousands of structures."""
 
@@ -134,11 +138,11 @@ def train(
     state = state or fresh(trials, capacity=capacity, device=device, dtype=dtype)
     made_of = program_of(replace(game, n_critic=1), capacity, device, dtype, program)
     state.program = made_of.name
-    total = trials[0].generator_steps
+    total, numbers = trials[0].generator_steps, numbers_per_step(game) * capacity
     before = state.seconds
     made: list[Tensor] = []
     for stop in schedule(trials[0])[len(state.evaluations) :]:
-        for block in blocks(range(state.step, stop), numbers_per_step(game) * capacity, device):
+        for block in blocks(range(state.step, stop), numbers // (LONGER if made_of.draws_itself else 1), device):
             tensors = advance(made_of, game, keys, state.tensors | constants, block, total=total)
             state.tensors = {name: tensors[name] for name in state.tensors}
             state.step = block.stop

@@ -130,6 +130,18 @@ def test_a_checkpoint_of_another_engine_torch_or_processor_is_not_used(one, monk
         restored(data, pack)
 
 
+def test_a_checkpoint_of_another_program_is_not_used(one, monkeypatch):
+    pack, data = one
+    said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    other = save(load(data), said | {"program": "native by c++ 0.1"})
+    for reason, here in (("no C++ compiler", "native"), (None, "native by ")):
+        monkeypatch.setattr(checkpoint, "missing", lambda reason=reason: reason)
+        monkeypatch.setattr(checkpoint, "compiler_name", lambda: "g++ 12.2.0")
+        with pytest.raises(UnusableError, match=rf"its program is native by c\+\+ 0.1, here are recorded and {here}"):
+            restored(other, pack)
+        assert restored(data, pack).program == "recorded"
+
+
 def rewritten(pack, data, **changes):
     """The checkpoint with other tensors, and the right digest of them; None leaves one out."""
     said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
