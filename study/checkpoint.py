@@ -19,7 +19,7 @@ from torch import Tensor
 
 from study.native.build import compiler_name, missing
 from study.samples import Kept
-from study.schema import ENGINE_EPOCH, NATIVE, RECORDED
+from study.schema import CAPTURED, ENGINE_EPOCH, NATIVE, RECORDED
 from study.train import Evaluation, PackState, fresh, schedule
 from study.trial import Trial
 
@@ -64,9 +64,9 @@ def from_bytes(data: bytes, trials: Sequence[Trial], *, capacity: int, device: s
             raise UnusableError(f"its {name} is {said.get(name, 'not said')}, here it is {wanted}")
     if said.get("digest") != _digest(tensors):
         raise UnusableError("its content is not what was written")
-    programs = {_program(name): name for name in (RECORDED, NATIVE)}
+    programs = {_program(name): name for name in (RECORDED, NATIVE, CAPTURED)}
     if said.get("program") not in programs:
-        raise UnusableError(f"its program is {said.get('program', 'not said')}, here are {' and '.join(programs)}")
+        raise UnusableError(f"its program is {said.get('program', 'not said')}, here are {', '.join(programs)}")
     state = replace(_state(tensors, device), program=programs[said["program"]])
     _check(state, fresh(trials, capacity=capacity, device=device), trials[0])
     return state

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from study.errors import UserError
 from study.native.build import missing
-from study.schema import NATIVE, RECORDED
+from study.schema import CAPTURED, NATIVE, RECORDED
 from study.trial import Trial
 
 PAYS_FROM = 1000
@@ -15,22 +15,26 @@ the first few dozen such trials, and the program is kept for later ones."""
 
 
 def chosen(setting: str, trial: Trial, device: str) -> str:
-    """The program for a trial, "native" or "recorded": by its budget and by whether this machine can compile.
+    """The program for a trial: by the sweep file, the trial's budget and whether this machine can compile.
+
+    On a GPU it is recorded operations, unless the file asks for them to be captured.
 
     Args:
-        setting: `execution.program` of the sweep file: "auto", "native" or "recorded".
+        setting: `execution.program` of the sweep file: "auto" or the name of a program.
         trial: The trial.
         device: "cpu" or "cuda".
 
     Raises:
-        UserError: If it shall be compiled and cannot be.
+        UserError: If it shall be compiled or captured and cannot be.
     """
+    if setting == CAPTURED:
+        if device == "cpu":
+            raise UserError("execution.program = 'captured': graphs are a GPU's, and the device is cpu")
+        return CAPTURED
     if setting == NATIVE:
         reason = f"the device is {device}" if device != "cpu" else missing()
         if reason:
-            raise UserError(
-                f"execution.program = 'native': {reason}; 'auto' takes recorded operations where it has to"
-            )
+            raise UserError(f"execution.program = 'native': {reason}; 'auto' takes recorded operations where it has to")
         return NATIVE
     if setting == RECORDED or device != "cpu" or not pays(trial):
         return RECORDED
@@ -46,8 +50,10 @@ def slower(setting: str, kinds: Iterable[Trial], device: str) -> str | None:
     """What to tell of a machine where programs would be compiled and cannot be, in one sentence; None of others.
 
     Raises:
-        UserError: If they shall be compiled.
+        UserError: If they shall be compiled, or captured on a CPU.
     """
+    if setting == CAPTURED and device == "cpu":
+        raise UserError("execution.program = 'captured': graphs are a GPU's, and the device is cpu")
     if setting == RECORDED or device != "cpu" or not any(setting == NATIVE or pays(trial) for trial in kinds):
         return None
     reason = missing()

@@ -24,10 +24,11 @@ def draw(
     Labels are known of the first `labelled` (c,) samples of the data; of all, where it is not given.
     """
     numbers = torch.arange(steps.start, steps.stop, device=keys.device)
+    whole = torch.full_like(numbers, total)  # by a number of the host, devices divide otherwise
     found: Tensors = {}
     for player, count in (("d", game.n_critic), ("g", 1)):
         updates = torch.arange(count, device=keys.device)
-        found |= draw_of(game, player, keys, numbers, updates, dtype=dtype, share=numbers / total, labelled=labelled)
+        found |= draw_of(game, player, keys, numbers, updates, dtype=dtype, share=numbers / whole, labelled=labelled)
     return found
 
 

@@ -147,4 +147,4 @@ def advance(program: Program, game: Game, keys: Tensor, tensors: Tensors, steps:
 
 
 def _scalar(number: float, device: str, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(number, dtype=dtype, device=device)
+    return torch.full((), number, dtype=dtype, device=device)  # which waits for no device

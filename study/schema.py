@@ -15,8 +15,9 @@ SCHEMA_VERSION = 1
 ENGINE_EPOCH = 4
 """Raised when a change of the training engine changes bits; part of every trial id."""
 
-NATIVE, RECORDED = "native", "recorded"
-"""Programs that train a pack: one compiled for the machine's CPU, and tensor operations that were recorded."""
+NATIVE, RECORDED, CAPTURED = "native", "recorded", "captured"
+"""Programs that train a pack: one compiled for the machine's CPU, tensor operations that were recorded, and these as
+graphs of a GPU."""
 
 
 class Status(StrEnum):
@@ -123,7 +124,8 @@ OUTCOME = (
     Column(
         "program",
         "string",
-        "what trained it: native, compiled for the machine's CPU, or recorded tensor operations; null for oom",
+        "what trained it: native, compiled for the machine's CPU; recorded tensor operations; captured, these as graphs "
+        "of a GPU; null for oom",
     ),
 )
 """How a trial ended. Each metric's tail median follows in a column of the metric's name."""

@@ -158,7 +158,7 @@ class ExecutionTable(_Table):
     data: str | None = None
     samples: int = Field(default=16, ge=0, le=2**16)
     memory: str | None = None
-    program: Literal["auto", "native", "recorded"] = "auto"
+    program: Literal["auto", "native", "recorded", "captured"] = "auto"
 
     @field_validator("memory")
     @classmethod

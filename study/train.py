@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from search_spaces.hyperparameters import STRUCTURE
 from study.draws import draw
 from study.evaluate import evaluate
 from study.game import Game
+from study.graphs import captured
 from study.layers import power_shapes, power_size, power_start
 from study.methods import parse_method
 from study.networks.base import Network, flatten, split
@@ -32,7 +33,7 @@ from study.outcome import outcomes
 from study.prng import Role, key_words, normal, uniform
 from study.program import Program, advance, make_program
 from study.samples import Kept, keep
-from study.schema import RECORDED
+from study.schema import CAPTURED, RECORDED
 from study.step import MEASURED, SHARED, Tensors, constrain
 from study.tasks.table import get_task
 from study.trial import Hyperparameters, Trial
@@ -69,7 +70,7 @@ class PackState:
         evaluations: Evaluations done.
         seconds: Wall seconds spent.
         kept: Generated samples of each trial, where some are kept.
-        program: What trains it, "native" or "recorded".
+        program: What trains it, "native", "recorded" or "captured".
     """
 
     tensors: Tensors
@@ -120,7 +121,8 @@ def train(
         capacity: Slots of the program; spare ones repeat the first trial.
         device: "cpu" or "cuda".
         dtype: Arithmetic of the training step.
-        program: "native" to train by a program compiled for this CPU, where its operations can be; or "recorded".
+        program: "native" to train by a program compiled for this CPU, where its operations can be; "recorded"; or
+            "captured" to train by recorded operations as graphs of a GPU.
         state: Where to go on from; None starts afresh.
         samples: Generated samples of each trial's last evaluation to keep in the state. Does not change any result.
         after_evaluation: Called with the state after each evaluation.
@@ -137,13 +139,16 @@ def train(
     started = time.perf_counter()
     state = state or fresh(trials, capacity=capacity, device=device, dtype=dtype)
     made_of = program_of(replace(game, n_critic=1), capacity, device, dtype, program)
-    state.program = made_of.name
+    state.program = CAPTURED if program == CAPTURED else made_of.name
+    run: Callable[..., Tensors] = partial(advance, made_of, game)
+    if program == CAPTURED:
+        run = captured(made_of, game, example_of(game, capacity, device=device, dtype=dtype))
     total, numbers = trials[0].generator_steps, numbers_per_step(game) * capacity
     before = state.seconds
     made: list[Tensor] = []
     for stop in schedule(trials[0])[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers // (LONGER if made_of.draws_itself else 1), device):
-            tensors = advance(made_of, game, keys, state.tensors | constants, block, total=total)
+            tensors = run(keys, state.tensors | constants, block, total=total)
             state.tensors = {name: tensors[name] for name in state.tensors}
             state.step = block.stop
             state.seconds = before + time.perf_counter() - started

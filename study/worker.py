@@ -25,7 +25,7 @@ from study.plan import Pack
 from study.records import Row, history_rows, oom_rows, planned_pack, trial_from_row, trial_rows
 from study.rehearsal import bytes_taken
 from study.samples import of_each_trial, real_row, sample_rows
-from study.schema import NATIVE
+from study.schema import RECORDED
 from study.spec import DATA_ROOT, ExecutionTable
 from study.store import SWEEP, RunDirectory, build_table
 from study.tasks.table import get_task
@@ -335,7 +335,7 @@ class _Kept:
             return None
         try:
             state = checkpoint.from_bytes(data, self._trials, capacity=self._capacity, device=self._work.device)
-            if NATIVE == state.program != program:
+            if state.program not in (program, RECORDED):
                 raise checkpoint.UnusableError(f"its program is {state.program}, {program} is asked for")
         except checkpoint.UnusableError as error:
             self._work.remark(f"begun anew, since {self._file} cannot be used: {error}")

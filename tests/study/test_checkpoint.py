@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_program_is_not_used(one, monkeypatch):
     for reason, here in (("no C++ compiler", "native"), (None, "native by ")):
         monkeypatch.setattr(checkpoint, "missing", lambda reason=reason: reason)
         monkeypatch.setattr(checkpoint, "compiler_name", lambda: "g++ 12.2.0")
-        with pytest.raises(UnusableError, match=rf"its program is native by c\+\+ 0.1, here are recorded and {here}"):
+        with pytest.raises(UnusableError, match=rf"its program is native by c\+\+ 0.1, here are recorded, {here}"):
             restored(other, pack)
         assert restored(data, pack).program == "recorded"
 

@@ -8,7 +8,7 @@ from study import choice
 from study.choice import PAYS_FROM, chosen, pays, slower
 from study.errors import UserError
 from study.plan import expand
-from study.schema import NATIVE, RECORDED
+from study.schema import CAPTURED, NATIVE, RECORDED
 from study.trial import Budget
 
 
@@ -57,6 +57,14 @@ def test_without_a_compiler_operations_are_recorded_unless_the_file_forbids_it(t
 def test_nothing_is_compiled_for_a_gpu(trial_of, compiles):
     with pytest.raises(UserError, match=r"^execution\.program = 'native': the device is cuda"):
         chosen("native", trial_of(1), "cuda")
+
+
+def test_graphs_are_a_gpus_and_only_where_they_are_asked_for(trial_of, compiles):
+    assert chosen("captured", trial_of(1), "cuda") == CAPTURED
+    assert chosen("auto", trial_of(10**6), "cuda") == RECORDED
+    for ask in (lambda: chosen("captured", trial_of(1), "cpu"), lambda: slower("captured", [trial_of(1)], "cpu")):
+        with pytest.raises(UserError, match=r"^execution\.program = 'captured': graphs are a GPU's, and the device is cpu"):
+            ask()
 
 
 def test_what_is_slow_is_said_where_it_matters(trial_of, compiles_nothing):
