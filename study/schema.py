@@ -124,8 +124,8 @@ OUTCOME = (
     Column(
         "program",
         "string",
-        "what trained it: native, compiled for the machine's CPU; recorded tensor operations; captured, these as a GPU's "
-        "graphs; null for oom",
+        "what trained it: native, compiled for the machine's CPU; recorded tensor operations; captured, these as a "
+        "GPU's graphs; null for oom",
     ),
 )
 """How a trial ended. Each metric's tail median follows in a column of the metric's name."""
