@@ -184,7 +184,8 @@ class _Writer:
                 f"    std::memcpy({name}, of_{name} + trial * {self.size(name)}, {self.size(name)} * sizeof *{name});"
                 for name in self.state
             ),
-            "    for (int64_t step = first; step < first + steps; ++step) {",
+            f"    const int64_t end = {self._alive()} ? first + steps : first;",
+            "    for (int64_t step = first; step < end; ++step) {",
             *self._step(),
             "    }",
             *(
@@ -195,6 +196,11 @@ class _Writer:
             "}",
         ]
         return "\n".join(body)
+
+    def _alive(self) -> str:
+        """Whether a trial was sound up to here: what training would make of one that was not is looked at nowhere."""
+        done = {"sound_d": "first * updates", "sound_g": "first"}
+        return " && ".join(f"*{name} == {number}" for name, number in done.items() if name in self.state) or "true"
 
     def size(self, name: str) -> int:
         """Numbers of one trial."""

@@ -17,7 +17,7 @@ from study.schema import NATIVE
 from study.step import SHARED, vectorise
 from study.techniques import TECHNIQUES
 from study.train import example_of, train
-from tests.study.native_case import game_of, keys_of, middle, needs_compiler, updates_of
+from tests.study.native_case import game_of, keys_of, middle, needs_compiler, sound_until, updates_of
 
 pytestmark = [needs_compiler, pytest.mark.slow]
 
@@ -77,7 +77,7 @@ def test_ten_steps_with_draws_made_outside_equal_the_recorded_ones(method):
     """In float64; Adam divides a gradient that is zero but for rounding, 1e-16, by no less than 1e-8: 1e-11 a step."""
     game = replace(game_of(method, "digits-ssl" if method == "ssl" else "ring8"), n_critic=2)
     native, recorded = both(game, 3, torch.float64)
-    pack, keys = middle(game, 3, torch.float64, lr=1e-4), keys_of(3)
+    pack, keys = sound_until(middle(game, 3, torch.float64, lr=1e-4), 4, 2), keys_of(3)
     results = [advance(program, game, keys, pack, range(4, 14), total=20) for program in (native, recorded)]
     kept = [{name: result[name] for name in native.blocks.state} for result in results]
     assert_alike(*kept, 1e-9)
@@ -94,7 +94,7 @@ def test_draws_made_inside_are_those_made_outside(task, method):
     game = replace(game_of(method, task), n_critic=2)
     native, recorded = both(game, 3, torch.float32)
     assert native.blocks.drawn == ()
-    pack, keys = middle(game, 3, torch.float32), keys_of(3)
+    pack, keys = sound_until(middle(game, 3, torch.float32), 2**20, 2), keys_of(3)
     results = [
         advance(program, game, keys, pack, range(2**20, 2**20 + 2), total=2**21) for program in (native, recorded)
     ]
@@ -138,6 +138,20 @@ def test_a_diverging_trial_becomes_not_finite_and_harms_nobody(small_pack):
     assert found[1].diverged_step == 1
     for name, tensor in state.tensors.items():
         assert torch.equal(tensor[[0, 2, 3]], healthy.tensors[name][[0, 2, 3]])
+
+
+def test_a_trial_that_is_not_sound_any_more_is_left_as_it_is():
+    game = replace(game_of("ns"), n_critic=2)
+    program = make_program(game, example_of(game, 1, dtype=torch.float32), NATIVE)
+    keys, pack = keys_of(4), sound_until(middle(game, 4, torch.float32), 5, 2)
+    healthy = advance(program, game, keys, pack, range(5, 8), total=9)
+    pack["sound_d"][1] -= 1
+    pack["sound_g"][2] -= 1
+    found = advance(program, game, keys, pack, range(5, 8), total=9)
+    for name in program.blocks.state:
+        assert torch.equal(found[name][[0, 3]], healthy[name][[0, 3]])
+        assert torch.equal(found[name][[1, 2]], pack[name][[1, 2]])
+    assert not torch.equal(found["theta"][0], pack["theta"][0])
 
 
 def test_what_is_not_translated_is_named():
