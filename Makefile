@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup demo test test-all test-slow test-faults lint bench chaos clean
+.PHONY: setup demo test test-all test-slow test-faults lint bench bench-gpu chaos clean
 
 setup: .venv/.ready
 
@@ -39,14 +39,18 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-# make bench runs all; make bench methods runs that one
-BENCHMARKS := engine methods results memory sweep calibration analysis scale storage
+# make bench runs all but costs; make bench methods runs that one
+BENCHMARKS := engine methods startup sweep memory calibration results analysis scale storage costs
 bench: setup
 	$(BIN)/python -m benchmarks $(filter $(BENCHMARKS),$(MAKECMDGOALS))
 ifneq (,$(filter bench,$(MAKECMDGOALS)))
 .PHONY: $(BENCHMARKS)
 $(BENCHMARKS): ; @:
 endif
+
+# needs a GPU
+bench-gpu: setup
+	$(BIN)/python -m benchmarks gpu
 
 # a sweep on three nodes under fifty kills; half an hour
 chaos: setup

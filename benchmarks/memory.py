@@ -21,12 +21,18 @@ SWEEP = {
     "space": {"preset": "lucic_wide", "override": {"n_critic": 1}},
     "design": {"kind": "sobol", "points": 64},
 }
+QUICK = {
+    "tasks": ["manifold-d2"],
+    "methods": ["ns"],
+    "budget": {"steps": 10, "evaluations": 2},
+    "design": {"kind": "sobol", "points": 2},
+}
 EVERY = 0.1
 KINDS = {"driver": "driver", "worker": "largest worker", "ray": "largest of Ray's own processes"}
 
 
 def run(*, quick: bool = False) -> Found:
-    sweep = SWEEP | ({"design": {"kind": "sobol", "points": 2}} if quick else {})
+    sweep = SWEEP | (QUICK if quick else {})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sweep.toml")
         file.write_text(toml(sweep))

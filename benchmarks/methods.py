@@ -7,6 +7,7 @@ passes through the networks, forward or backward, of which `ns` makes NS_PASSES.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import replace
@@ -15,18 +16,21 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from benchmarks.engine import SILENT, TASK
+from benchmarks.engine import SILENT
 from benchmarks.record import Found, Line
 from study.losses import LOSSES
-from study.networks.base import Parameters
+from study.native.build import missing
 from study.penalties import PENALTIES
 from study.plan import expand
-from study.spec import parse_sweep
+from study.schema import NATIVE, RECORDED
+from study.spec import Sweep, parse_sweep
+from study.tasks.base import Snapshot
 from study.tasks.table import TASKS
 from study.techniques import TECHNIQUES
 from study.train import PackState, train
 
-CAPACITY = 32
+TASK, CAPACITY = "ring8-timed", 32
+REPEATS, STEPS = 5, {RECORDED: 10, NATIVE: 50}
 NS_PASSES = 11
 """Its discriminator update runs the generator (1), and the discriminator forward and backward for its weights and inner
 layers on two batches (2 x 3); its generator update runs both forward, then backward through the discriminator for its
@@ -46,18 +50,24 @@ def methods() -> list[str]:
 def run(*, quick: bool = False) -> Found:
     torch.set_num_threads(1)
     TASKS[TASK] = lambda: TIMED
-    repeats, steps = (1, 2) if quick else (9, 10)
-    lines, details = [], {}
-    for name in dict.fromkeys(methods()):
-        if name == "ns":
-            continue
-        base = milliseconds("ns", repeats=repeats, steps=steps)
-        cost = milliseconds(name, repeats=repeats, steps=steps)
-        details[name] = {"milliseconds": cost, "ns_milliseconds": base}
-        lines.append(Line(f"{name}: CPU time of a trial-step over that of ns", cost / base, "x", allowed(name)))
-        print(f"{name:20} {1000 / cost:7,.0f} trial-steps per second, {cost / base:.2f} x ns", flush=True)
+    programs = (RECORDED,) if missing() else (RECORDED, NATIVE)
+    lines: list[Line] = []
+    details: dict[str, dict[str, dict[str, float]]] = {name: {} for name in programs}
+    for name in dict.fromkeys(methods()[:3] if quick else methods()):
+        for program in programs:
+            cost = None if name == "ns" else milliseconds(name, program, quick=quick)
+            if cost is None:
+                continue
+            base = milliseconds("ns", program, quick=quick) or math.nan
+            details[program][name] = {"milliseconds": cost, "ns_milliseconds": base}
+            what = f"{name}{'' if program == RECORDED else f', {program}'}: CPU time of a trial-step over that of ns"
+            lines.append(Line(what, cost / base, "x", allowed(name)))
+            print(
+                f"{name:20} {program:8} {1000 / cost:7,.0f} trial-steps per second, {cost / base:.2f} x ns", flush=True
+            )
     remarks = (
-        f"capacity {CAPACITY}, medians of {repeats} stretches of {steps} steps; ns is measured anew before each method",
+        f"capacity {CAPACITY}, medians of {REPEATS} stretches of {STEPS[RECORDED]} steps, {STEPS[NATIVE]} of compiled "
+        "ones; ns is measured anew beside each method; where nothing is said of native, its step is not compiled",
         f"ns makes {NS_PASSES} passes through a network (forward, or backward for weights or inputs), a penalty "
         f"{PENALTY_PASSES} more for each batch of points",
     )
@@ -75,14 +85,26 @@ def allowed(name: str) -> str:
     return f"<= {(NS_PASSES + PENALTY_PASSES * batches) / NS_PASSES:.2f}"
 
 
-def milliseconds(method: str, *, repeats: int, steps: int) -> float:
-    """CPU milliseconds of a trial-step, the median over stretches; the first does not count."""
+def milliseconds(method: str, program: str, *, quick: bool) -> float | None:
+    """CPU milliseconds of a trial-step, the median over stretches; the first does not count.
+
+    None where the program is not the one that trains the method.
+    """
+    repeats, steps = (1, 2) if quick else (REPEATS, STEPS[program])
     marks = [time.process_time()]
 
     def after(_state: PackState) -> None:
         marks.append(time.process_time())
 
-    sweep = {
+    trials = expand(sweep(method, steps, repeats))
+    if train(trials, capacity=CAPACITY, program=program, after_evaluation=after).program != program:
+        return None
+    spent = [b - a for a, b in pairwise(marks)][1:]
+    return statistics.median(spent) * 1000 / (CAPACITY * steps)
+
+
+def sweep(method: str, steps: int, repeats: int) -> Sweep:
+    content = {
         "name": "methods",
         "tasks": [TASK],
         "methods": [method],
@@ -90,14 +112,13 @@ def milliseconds(method: str, *, repeats: int, steps: int) -> float:
         "space": {"override": {"lr": {"log_uniform": [1e-4, 1e-3]}}},
         "design": {"kind": "random", "points": CAPACITY},
     }
-    train(expand(parse_sweep(sweep, source="benchmark")), capacity=CAPACITY, after_evaluation=after)
-    spent = [b - a for a, b in pairwise(marks)][1:]
-    return statistics.median(spent) * 1000 / (CAPACITY * steps)
+    return parse_sweep(content, source="benchmark")
 
 
-def _no_metrics(_parameters: Parameters, samples: Tensor) -> dict[str, Tensor]:
-    zero = samples.new_zeros(len(samples), dtype=torch.float64)
+def _nothing(at: Snapshot) -> dict[str, Tensor]:
+    zero = at.samples.new_zeros(len(at.samples), dtype=torch.float64)
     return {"nothing": zero, "selection": zero}
 
 
-TIMED = replace(SILENT, evaluation_samples=1, evaluate=_no_metrics)
+TIMED = replace(SILENT, name=TASK, evaluation_samples=1, evaluate=_nothing)
+"""Has samples, for mixtures are measured by nothing else."""

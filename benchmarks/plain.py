@@ -1,7 +1,8 @@
 """The plain way: one GAN, an ordinary PyTorch loop with fused Adam. What the engine is measured against.
 
-The same mathematics as `ns+gp1` in `study`, written as well as a plain loop can be: one discriminator pass for real and
-generated samples, gradients only for the network that is updated, no copies.
+The same mathematics as `ns+gp1` and `wgan+gp1` in `study`, written as well as a plain loop can be: one discriminator
+pass for real and generated samples (another one for the mixed, which is faster than all three at once), gradients only
+for the network that is updated, no copies.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ def line(batch: int) -> Tensor:
 
 DATA: dict[str, Callable[[int], Tensor]] = {"ring8": ring, "manifold-d2": line}
 
+LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "ns": (lambda real, fake: softplus(-real).mean() + softplus(fake).mean(), lambda fake: softplus(-fake).mean()),
+    "wgan": (lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean()),
+}
+"""The discriminator's loss and the generator's, of logits on real and on generated samples."""
+
 
 def module(network: Network) -> nn.Sequential:
     """A task's network as modules, started as the task starts it."""
@@ -47,11 +54,12 @@ def module(network: Network) -> nn.Sequential:
 
 
 class PlainGan:
-    """One GAN, trained with `ns+gp1`."""
+    """One GAN, trained with a loss and the penalty `gp1`."""
 
-    def __init__(self, task: str, *, lr: float, beta1: float, weight: float = 10.0) -> None:
+    def __init__(self, task: str, *, lr: float, beta1: float, loss: str = "ns", weight: float = 10.0) -> None:
         """Make networks and optimisers for a task of `study`."""
         self.task, self.sample, self.weight = get_task(task), DATA[task], weight
+        self.loss_d, self.loss_g = LOSSES[loss]
         self.generator, self.discriminator = module(self.task.generator), module(self.task.discriminator)
         self.adam_g, self.adam_d = (
             torch.optim.Adam(net.parameters(), lr=lr, betas=(beta1, 0.999), fused=True)
@@ -73,12 +81,11 @@ class PlainGan:
         points = (mix * real + (1 - mix) * fake).requires_grad_()
         (slope,) = torch.autograd.grad(self.discriminator(points).sum(), points, create_graph=True)
         penalty = (torch.sqrt(slope.square().sum(1) + 1e-12) - 1).square().mean()
-        loss = softplus(-on_real).mean() + softplus(on_fake).mean() + self.weight * penalty
-        _step(self.adam_d, loss, self.discriminator)
+        _step(self.adam_d, self.loss_d(on_real, on_fake) + self.weight * penalty, self.discriminator)
 
     def update_generator(self) -> None:
         fake = self.generator(torch.randn(self.task.batch, self.task.latent))
-        _step(self.adam_g, softplus(-self.discriminator(fake)).mean(), self.generator)
+        _step(self.adam_g, self.loss_g(self.discriminator(fake)), self.generator)
 
     def primary(self) -> float:
         """The task's primary metric now."""

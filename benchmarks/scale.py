@@ -261,11 +261,11 @@ class _Line:
 
 def _tune(folder: str) -> dict[str, float]:
     """Ray's driver with packs of which nothing is trained."""
-    from cluster import driver
+    from cluster import driver, process
 
     count = _packs(folder)
     settings = {"root": folder, "device": "cpu", "data": None, "address": None, "workers": 2, "waiting": count}
-    os.environ.update(driver.SETTINGS | driver.LOOPBACK)
+    os.environ.update(process.SETTINGS | process.LOOPBACK)
     fault = driver.connect(settings | {"scratch": folder})
     if fault:
         raise RuntimeError(fault)

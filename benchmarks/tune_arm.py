@@ -1,4 +1,4 @@
-"""python -m benchmarks.tune_arm new|reused TRIALS FOLDER: the sweep as ordinary Ray Tune function trainables."""
+"""python -m benchmarks.tune_arm new|reused TRIALS STEPS FOLDER: the sweep as ordinary Ray Tune function trainables."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import ray
 from ray import tune
 
 from benchmarks.plain import train_trial
-from benchmarks.sweep import CPUS, EVALUATIONS, STEPS
+from benchmarks.sweep import CPUS, EVALUATIONS
 
 
 def train_one(config: dict[str, float]) -> None:
-    tune.report(train_trial("manifold-d2", **config, steps=STEPS, evaluations=EVALUATIONS))
+    steps = int(config.pop("steps"))
+    tune.report(train_trial("manifold-d2", **config, steps=steps, evaluations=EVALUATIONS))
 
 
-def main(arm: str, trials: str, folder: str) -> None:
+def main(arm: str, trials: str, steps: str, folder: str) -> None:
     ray.init(num_cpus=CPUS, include_dashboard=False)
     tuner = tune.Tuner(
         train_one,
-        param_space={"lr": tune.loguniform(1e-4, 1e-2), "beta1": tune.uniform(0.0, 0.9)},
+        param_space={"lr": tune.loguniform(1e-4, 1e-2), "beta1": tune.uniform(0.0, 0.9), "steps": int(steps)},
         tune_config=tune.TuneConfig(num_samples=int(trials), reuse_actors=arm == "reused"),
         run_config=tune.RunConfig(name="plain", storage_path=folder),
     )

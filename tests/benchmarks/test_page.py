@@ -1,0 +1,103 @@
+"""docs/speed.md is what the recorded results say."""
+
+import re
+
+import pytest
+
+from analysis.figures import style
+from benchmarks import page
+from benchmarks.pictures import CHARTS, drawn
+
+ENGINE = {
+    "capacities": [
+        {
+            "method": "ns+gp1",
+            "capacity": 1,
+            "ms": {"plain": 1.0, "native": 0.05, "recorded": 1.25},
+            "ratio": {"native": 20.0, "recorded": 0.8},
+        },
+        {"method": "ns+gp1", "capacity": 32, "ms": {"plain": 2.0, "recorded": 0.25}, "ratio": {"recorded": 8.0}},
+    ],
+    "jax": [
+        {"arm": "jax", "method": "ns+gp1", "capacity": 8, "draws": draws, "milliseconds": milliseconds}
+        for draws, milliseconds in (("threefry2x32", 0.125), ("threefry2x32", 0.375), ("rbg", 0.5), ("rbg", 0.25))
+    ]
+    + [{"arm": "native", "method": "ns+gp1", "capacity": 8, "milliseconds": 0.01}],
+    "limit": {"flops": 8_000_000, "peak_gigaflops": 200.0, "torch_gigaflops": 100.0},
+}
+SWEEP = {"seconds": {"ours": [9.0, 11.0], "warm": [9.0, 8.0], "reused": [70.0, 90.0], "new": [250.0]}}
+GPU = {
+    "packs": [
+        {"operations": 1.0, "peak": 2.0},
+        {"way": "captured", "capacity": 16, "rate": 1000.0},
+        {"way": "captured", "capacity": 64, "rate": None},
+        {"way": "recorded", "capacity": 16, "rate": 500.0},
+    ],
+    "jax": [{"capacity": 16, "rate": 800.0, "draws": "rbg"}, {"capacity": 16, "rate": 700.0, "draws": "threefry2x32"}],
+    "plain": [{"networks": "mlp", "rate": 10.0}, {"networks": "dcgan", "rate": 1.0}],
+}
+DRAWN = {"engine": {"details": ENGINE}, "sweep": {"details": SWEEP}, "gpu": {"details": GPU}}
+
+
+def test_the_page_is_up_to_date():
+    assert page.PAGE.read_text() == page.text(page.results()), "run: python -m benchmarks page"
+
+
+def test_its_figures_are_there_with_the_numbers_of_the_results(tmp_path):
+    named = re.findall(r"\]\(speed/(\w+)\.svg\)", page.PAGE.read_text())
+    found = page.results()
+    drawable = [name for name, chart in CHARTS.items() if not chart.numbers(found).empty]
+    assert sorted(named) == sorted(drawable)
+    assert {path.name for path in page.FIGURES.iterdir()} == {
+        f"{n}.{form}" for n in drawable for form in ("csv", "svg")
+    }
+    for name in drawable:
+        style.write_csv(CHARTS[name].numbers(found), tmp_path / name)
+        assert (page.FIGURES / f"{name}.csv").read_bytes() == (tmp_path / name).read_bytes()
+        assert (page.FIGURES / f"{name}.svg").read_text().endswith("</svg>\n")
+
+
+def test_throughput_is_of_the_faster_draws_and_of_one_plain_loop():
+    numbers = CHARTS["throughput"].numbers(DRAWN)
+    found = {(row.arm, row.capacity): row.per_second for row in numbers.itertuples()}
+    assert found == {
+        ("native", 1): pytest.approx(20000),
+        ("JAX", 8): pytest.approx(4000),
+        ("recorded", 1): pytest.approx(800),
+        ("recorded", 32): pytest.approx(4000),
+        ("plain", 1): pytest.approx(1000 / 1.5),
+    }
+
+
+def test_arithmetic_is_of_the_best_pack_size():
+    numbers = CHARTS["limit"].numbers(DRAWN)
+    assert numbers["gigaflops"].tolist() == pytest.approx([160, 32, 32, 16 / 3, 100, 200])
+    assert numbers["kind"].tolist() == [*["program"] * 4, *["core"] * 2]
+
+
+def test_sweeps_are_compared_by_means():
+    numbers = CHARTS["sweep"].numbers(DRAWN)
+    assert numbers["seconds"].tolist() == [8, 10, 80, 250]
+    assert numbers["ratio"].tolist() == pytest.approx([0.8, 1, 8, 25])
+
+
+def test_of_a_card_what_fits_is_drawn_and_the_faster_draws():
+    numbers = CHARTS["gpu"].numbers(DRAWN)
+    assert list(numbers.itertuples(index=False, name=None)) == [
+        *(("captured", 16, 1000.0), ("recorded", 16, 500.0), ("JAX", 16, 800.0)),
+        ("plain", 1, 10.0),
+    ]
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_figures_are_drawn_the_same_twice_and_not_of_nothing(name):
+    chart = CHARTS[name]
+    first, second = (drawn(chart, chart.numbers(DRAWN)) for _ in range(2))
+    assert first == second
+    assert chart.numbers({}).empty
+
+
+def test_what_was_not_measured_is_said():
+    found = page.text({})
+    assert "Not measured: `make bench-gpu` is ready and was not run." in found
+    assert "![" not in found
