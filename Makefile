@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/mypy
 
 # make bench runs all but costs; make bench methods runs that one
-BENCHMARKS := engine methods startup sweep memory calibration results analysis scale storage costs
+BENCHMARKS := engine methods evaluations startup sweep memory calibration results analysis scale storage costs
 bench: setup
 	$(BIN)/python -m benchmarks $(filter $(BENCHMARKS),$(MAKECMDGOALS))
 ifneq (,$(filter bench,$(MAKECMDGOALS)))

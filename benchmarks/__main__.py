@@ -9,7 +9,8 @@ import sys
 
 from benchmarks.record import losses, recorded, write
 
-STEPS, SWEEPS, TABLES = ("engine", "methods"), ("startup", "sweep", "memory"), ("results", "analysis", "storage")
+STEPS, SWEEPS = ("engine", "methods", "evaluations"), ("startup", "sweep", "memory")
+TABLES = ("results", "analysis", "storage")
 TOGETHER = (*STEPS, *SWEEPS, "calibration", *TABLES, "scale")
 """What `all` runs, each a module with a function `run`."""
 ALONE = {

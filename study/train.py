@@ -253,7 +253,8 @@ def measure(
     game: Game, state: PackState, keys: Tensor, *, look: Callable[[Tensor], None] = lambda _: None
 ) -> Evaluation:
     """Measure every slot now: the task's metrics, and what the updates said of themselves."""
-    values = evaluate(game, state.tensors, keys, index=len(state.evaluations), look=look)
+    index = len(state.evaluations)
+    values = evaluate(game, state.tensors, keys, index=index, look=look, program=state.program)
     values |= {name: state.tensors[name] for name in MEASURED}
     return Evaluation(state.step, {name: value.double().cpu().numpy() for name, value in values.items()})
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import finite_or_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def entropy(p: Tensor) -> Tensor:
     """Entropy -sum p log p in nats, shape (c,), of probabilities (c, k): 0 for one cell, log k for all alike."""
-    return _checked(each(lambda row: -_product(row, row).sum(), p), p)
+    p = p.double()
+    return _checked(-_product(p, p).sum(-1), p)
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
@@ -33,8 +34,8 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
     Returns:
         Shape (c,); infinite where q misses a cell of p. Rounding can make it slightly negative; it is clipped at 0.
     """
-    q = q.expand(p.shape)
-    return _checked(each(lambda a, b: _product(a, a / b).sum().clamp(min=0), p, q), p, q)
+    p, q = p.double(), q.double().expand(p.shape).contiguous()
+    return _checked(_product(p, p / q).sum(-1).clamp(min=0), p, q)
 
 
 def jsd(p: Tensor, q: Tensor) -> Tensor:
@@ -49,13 +50,10 @@ def jsd(p: Tensor, q: Tensor) -> Tensor:
     Returns:
         Shape (c,), between 0 and log 2, which it is for distributions without a cell in common.
     """
-
-    def one(a: Tensor, b: Tensor) -> Tensor:
-        total = a + b
-        return (_product(a, 2 * a / total).sum() + _product(b, 2 * b / total).sum()) / 2
-
-    q = q.expand(p.shape)
-    return _checked(each(one, p, q).clamp(min=0, max=math.log(2)), p, q)
+    p, q = p.double(), q.double().expand(p.shape).contiguous()
+    total = p + q
+    value = (_product(p, 2 * p / total).sum(-1) + _product(q, 2 * q / total).sum(-1)) / 2
+    return _checked(value.clamp(min=0, max=math.log(2)), p, q)
 
 
 def kl_on_grid(p: Tensor, q: Tensor, volume: float) -> Tensor:
@@ -103,8 +101,19 @@ def histogram(x: Tensor, edges: Sequence[Tensor]) -> Tensor:
         inside = inside & (index >= 0) & (index < size)
         flat = flat * size + index
     flat = torch.where(inside, flat, cells)
-    counts = each(lambda row: torch.bincount(row.long(), minlength=cells + 1).double(), flat)
-    return finite_or_nan(counts.reshape(len(x), cells + 1) / x.shape[1], x)
+    first = torch.arange(len(x), device=x.device)[:, None] * (cells + 1)
+    counts = torch.bincount((flat + first).flatten(), minlength=len(x) * (cells + 1)).double()
+    return finite_or_nan(counts.view(len(x), cells + 1) / x.shape[1], x)
+
+
+def histogram_of_ordered(x: Tensor, edges: Tensor) -> Tensor:
+    """`histogram` of numbers on the line, (c, b + 1), from x (c, n) in increasing order and b + 1 edges."""
+    values, edges = x.double().contiguous(), edges.double().to(x.device).expand(len(x), -1)
+    below = torch.searchsorted(values, edges.contiguous())
+    below[:, -1] = torch.searchsorted(values, edges[:, -1:].contiguous(), right=True)[:, 0]
+    inside = below.diff(dim=1)
+    outside = x.shape[1] - inside.sum(1, keepdim=True)
+    return finite_or_nan(torch.cat([inside, outside], 1).double() / x.shape[1], x)
 
 
 def _product(p: Tensor, ratio: Tensor) -> Tensor:

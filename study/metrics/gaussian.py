@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from study.lazy import torch
+from study.metrics import compiled
 from study.metrics.trials import eigenvalues, finite_or_nan, nuclear_norm
 
 if TYPE_CHECKING:
@@ -54,16 +55,30 @@ def w2sq_gaussian(a: Gaussian, b: Gaussian) -> Tensor:
     return finite_or_nan((shift + traces - 2 * cross).clamp(min=0), covariance_b)
 
 
-def frechet(features: Tensor, reference: Gaussian) -> Tensor:
+def moments_of_trials(x: Tensor, *, native: bool = False) -> Gaussian:
+    """`moments_ddof1` of every trial's samples (c, n, k): (c, k) and (c, k, k), float64.
+
+    Args:
+        x: Samples.
+        native: True to sum up by code compiled for this CPU, in an order of its own, where there is such code.
+    """
+    found = compiled.covariance(x) if native else None
+    if found:
+        return Gaussian(*found)
+    moments = [moments_ddof1(trial) for trial in x]
+    if not moments:
+        return Gaussian(*(torch.empty(0, *(x.shape[2:] * often), dtype=torch.float64) for often in (1, 2)))
+    return Gaussian(*(torch.stack(part) for part in zip(*moments, strict=True)))
+
+
+def frechet(features: Tensor, reference: Gaussian, *, native: bool = False) -> Tensor:
     """Frechet distance of features (c, n, k) to a reference's moments, shape (c,).
 
     The distance `w2sq_gaussian` between Gaussians of the same moments, with covariances of n - 1 degrees of freedom as
-    in Heusel et al. (2017). It falls with n, so n belongs in the name of a metric made of it.
+    in Heusel et al. (2017). It falls with n, so n belongs in the name of a metric made of it. The moments are those of
+    `moments_of_trials`.
     """
-    moments = [moments_ddof1(trial) for trial in features]
-    if not moments:
-        return features.new_empty(0, dtype=torch.float64)
-    return w2sq_gaussian(reference, Gaussian(*(torch.stack(part) for part in zip(*moments, strict=True))))
+    return w2sq_gaussian(reference, moments_of_trials(features, native=native))
 
 
 def w2sq_affine(weight: Tensor, bias: Tensor, basis: Tensor) -> Tensor:

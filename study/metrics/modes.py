@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics import compiled
+from study.metrics.transport import least_costs
+from study.metrics.trials import each, finite_or_nan, nearest_point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,52 +57,91 @@ class Modes(NamedTuple):
     variance_ratio: Tensor
 
 
-def nearest_mode(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distance to the nearest of the centres (m, d), and which it is, both (c, n), for samples (c, n, d)."""
-    squares = x.new_zeros((), dtype=torch.float64)
-    # one coordinate after the other: sums over a short last axis are slow
-    for coordinate, centre in zip(x.double().unbind(-1), centres.double().unbind(-1), strict=True):
-        squares = squares + (coordinate[..., None] - centre).square()
-    nearest: tuple[Tensor, Tensor] = squares.min(-1)
-    return nearest[0], nearest[1]
+class Nearest(NamedTuple):
+    """The mode nearest to each sample, on the CPU; made by `nearest_mode` for metrics of the same samples to share.
+
+    Attributes:
+        square: Squared distance (c, n), float64.
+        mode: Which it is, (c, n), int64; the first of those equally near.
+    """
+
+    square: Tensor
+    mode: Tensor
+
+    def part(self, samples: slice) -> Nearest:
+        """What belongs to some of the samples."""
+        return Nearest(self.square[:, samples], self.mode[:, samples])
 
 
-def w2sq_by_modes(x: Tensor, centres: Tensor) -> Tensor:
+def nearest_mode(x: Tensor, centres: Tensor) -> Nearest:
+    """The nearest of the centres (m, d) to samples (c, n, d)."""
+    return Nearest(*nearest_point(x.cpu(), centres.cpu()))
+
+
+def mode_shares(nearest: Nearest, modes: int) -> Tensor:
+    """How many samples are nearest to each mode, int64 (c, modes), whatever their distance."""
+    trials = torch.arange(len(nearest.mode))[:, None] * modes
+    counts = torch.bincount((nearest.mode + trials).flatten(), minlength=len(nearest.mode) * modes)
+    return counts.view(len(nearest.mode), modes)
+
+
+def w2sq_by_modes(x: Tensor, centres: Tensor, nearest: Nearest | None = None) -> Tensor:
     """Squared transport cost, in two steps, of turning samples into an equal mixture of narrow modes.
 
     The first step moves each sample to its nearest centre and costs the mean squared distance. The second moves mass
     between centres until they weigh the same and costs the squared W2 distance between those discrete distributions.
-    The work grows linearly with n, so n can be large, where the assignment of `w2sq_samples` has to make do with a few
-    hundred samples and mostly measures chance in the counts per mode.
+    The work grows linearly with n, so n can be large, where `w2sq_to_modes` has to make do with a few hundred samples
+    and mostly measures chance in the counts per mode.
 
     Args:
         x: Shape (c, n, d).
         centres: Shape (m, d).
+        nearest: Their `nearest_mode`, if it is known.
 
     Returns:
         Sum of the two, shape (c,). For a perfect sampler of modes with covariance sd^2 I: d sd^2 and chance.
     """
-    square, index = nearest_mode(x, centres)
-    within = each(torch.mean, square)
+    nearest = nearest or nearest_mode(x, centres)
+    modes, samples = len(centres), x.shape[1]
     cost = (centres[:, None] - centres).double().square().sum(-1).cpu().numpy()
-    between = [transport_to_uniform(torch.bincount(i, minlength=len(centres)).cpu().numpy(), cost) for i in index]
-    return finite_or_nan(within + torch.tensor(between, dtype=torch.float64, device=x.device), x)
+    counts = mode_shares(nearest, modes).numpy()
+    between = _per_sample(counts, cost, samples)
+    return finite_or_nan((each(torch.mean, nearest.square) + torch.from_numpy(between)).to(x.device), x)
 
 
-def transport_to_uniform(counts: NDArray[np.int64], cost: NDArray[np.float64]) -> float:
-    """Least cost per unit of mass of evening out counts (m,) under a cost matrix (m, m), by linear programming."""
-    from scipy.optimize import linprog  # slow to import, and only some tasks need it
+def w2sq_to_modes(x: Tensor, centres: Tensor, nearest: Nearest | None = None) -> Tensor:
+    """Squared 2-Wasserstein distance between samples and the centres, all of the same weight.
 
-    m = len(counts)
-    sources, targets = np.kron(np.eye(m), np.ones(m)), np.kron(np.ones(m), np.eye(m))
-    # The last constraint follows from the others; with it, rounding could make them contradict each other.
-    constraints = np.concatenate([sources, targets])[:-1]
-    masses = np.concatenate([counts / counts.sum(), np.full(m, 1 / m)])[:-1]
-    result = linprog(cost.ravel(), A_eq=constraints, b_eq=masses, method="highs-ds")
-    return math.nan if result.fun is None else float(result.fun)
+    Args:
+        x: Shape (c, n, d).
+        centres: Shape (m, d).
+        nearest: Their `nearest_mode`, if it is known.
+
+    Returns:
+        Shape (c,), nan also where a square overflows. For m centres repeated n / m times it is `samples.w2sq_samples`.
+    """
+    nearest = nearest or nearest_mode(x, centres)
+    samples, modes = x.shape[1], len(centres)
+    costs = np.zeros((len(x), samples, modes))
+    with np.errstate(invalid="ignore", over="ignore"):  # of numbers that are not finite, or whose squares are not
+        for coordinate, centre in zip(x.cpu().double().unbind(-1), centres.cpu().double().unbind(-1), strict=True):
+            costs += np.square(coordinate.numpy()[..., None] - centre.numpy())
+        # every sample goes somewhere: what is left to be decided is how much more than the least it costs
+        costs -= nearest.square.numpy()[..., None]
+    more = _per_sample(np.ones((len(x), samples), dtype=np.int64), costs, samples)
+    return finite_or_nan((each(torch.mean, nearest.square) + torch.from_numpy(more)).to(x.device), x)
 
 
-def ring_modes(x: Tensor, centres: Tensor, *, sd: float, minimum: int = 1) -> Modes:
+def _per_sample(counts: NDArray[np.int64], costs: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
+    """Least mean cost (c,) of moving counts (c, n) of so many samples in all to m modes, as many to each."""
+    modes = costs.shape[-1]
+    unit = math.gcd(samples, modes)  # parts of a sample in which all masses are whole numbers
+    total = least_costs(counts * (modes // unit), costs, np.full(modes, samples // unit))
+    mean: NDArray[np.float64] = total / (samples * modes // unit)
+    return mean
+
+
+def ring_modes(x: Tensor, centres: Tensor, *, sd: float, minimum: int = 1, nearest: Nearest | None = None) -> Modes:
     """Mode metrics of mixtures of round modes, wherever their centres are (PacGAN, Lin et al. 2018).
 
     Args:
@@ -108,47 +149,36 @@ def ring_modes(x: Tensor, centres: Tensor, *, sd: float, minimum: int = 1) -> Mo
         centres: Shape (m, d).
         sd: Standard deviation of a mode along each axis.
         minimum: High-quality samples that make a mode captured: 1 in PacGAN, 11 in Thanh-Tung et al. (2019).
+        nearest: Their `nearest_mode`, if it is known.
     """
     d = centres.shape[1]
-    member = _members(x, centres, sd)
-    counts = member.sum(1)
-    offsets = torch.where(member[..., None] > 0, x.double()[:, :, None] - centres.double(), 0.0)
-    means = offsets.sum(1) / counts.clamp(min=1)[..., None]
-    residuals = (offsets - means[:, None]) * member[..., None]
+    counts, squares = _moments(x, centres, sd, nearest)
     freedom = d * (counts - 1).clamp(min=0).sum(-1)
-    variance = residuals.square().sum((1, 2, 3)) / freedom.clamp(min=1)
+    variance = squares.sum(-1) / freedom.clamp(min=1)
     return Modes(
-        captured=finite_or_nan((counts >= minimum).double().sum(-1), x),
-        high_quality=finite_or_nan(member.sum((1, 2)) / x.shape[1], x),
+        captured=finite_or_nan((counts >= minimum).sum(-1).double(), x),
+        high_quality=finite_or_nan(counts.sum(-1).double() / x.shape[1], x),
         variance_ratio=finite_or_nan(variance / (truncated_variance(d) * sd**2), x),
     )
 
 
-def mode_counts(x: Tensor, centres: Tensor, *, sd: float) -> Tensor:
+def mode_counts(x: Tensor, centres: Tensor, *, sd: float, nearest: Nearest | None = None) -> Tensor:
     """High-quality samples (c, m) nearest to each mode; arguments as in `ring_modes`.
 
     Their `divergence.kl_to_uniform` says how evenly the modes are hit.
     """
-    return finite_or_nan(_members(x, centres, sd).sum(1), x)
+    return finite_or_nan(_moments(x, centres, sd, nearest)[0].double(), x)
 
 
-def mode_variance_ratios(x: Tensor, centres: Tensor, *, sd: float) -> Tensor:
+def mode_variance_ratios(x: Tensor, centres: Tensor, *, sd: float, nearest: Nearest | None = None) -> Tensor:
     """For each mode, what `Modes.variance_ratio` pools: shape (c, m), 0 for a mode with fewer than two samples.
 
     Arguments as in `ring_modes`. The ratio of a perfect sampler with n samples in a mode has a relative standard
     deviation of sqrt(2 / (d n)) at most.
     """
-    m, d = centres.shape
-
-    def one(trial: Tensor) -> Tensor:
-        ratios = []
-        for j, inside in enumerate(_members(trial[None], centres, sd)[0].bool().unbind(1)):
-            offsets = trial[inside] - centres[j].double()
-            squares = (offsets - offsets.mean(0)).square().sum()
-            ratios.append(squares / (d * (len(offsets) - 1)) if len(offsets) > 1 else trial.new_zeros(()))
-        return torch.stack(ratios)
-
-    variances = each(one, x).reshape(len(x), m)
+    d = centres.shape[1]
+    counts, squares = _moments(x, centres, sd, nearest)
+    variances = squares / (d * (counts - 1)).clamp(min=1)
     return finite_or_nan(variances / (truncated_variance(d) * sd**2), x)
 
 
@@ -171,8 +201,24 @@ def typical_variance_ratio(ratios: Tensor) -> Tensor:
     return torch.where(ratios.isnan().any(-1), math.nan, each(one, logarithms, seen))
 
 
-def _members(x: Tensor, centres: Tensor, sd: float) -> Tensor:
-    """1 where a sample is of high quality and the mode is the nearest, else 0: shape (c, n, m), float64."""
-    square, index = nearest_mode(x, centres)
-    labels = torch.arange(len(centres), device=x.device)
-    return ((index[..., None] == labels) & (square <= (HIGH_QUALITY_SD * sd) ** 2)[..., None]).double()
+def _moments(x: Tensor, centres: Tensor, sd: float, nearest: Nearest | None) -> tuple[Tensor, Tensor]:
+    """High-quality samples of each mode, int64 (c, m), and the sum of their squares about their mean, (c, m)."""
+    nearest, limit = nearest or nearest_mode(x, centres), (HIGH_QUALITY_SD * sd) ** 2
+    found = compiled.moments(x.cpu(), centres, nearest.square, nearest.mode, limit)
+    if not found:
+        pairs = [_moments_of_one(*trial, centres.cpu(), limit) for trial in zip(x.cpu(), *nearest, strict=True)]
+        counts = torch.cat([torch.empty(0, len(centres), dtype=torch.int64), *(pair[0][None] for pair in pairs)])
+        squares = torch.cat([torch.empty(0, len(centres), dtype=torch.float64), *(pair[1][None] for pair in pairs)])
+        found = counts, squares
+    return found[0].to(x.device), found[1].to(x.device)
+
+
+def _moments_of_one(x: Tensor, square: Tensor, index: Tensor, centres: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    inside = square <= limit
+    index, modes = index[inside], len(centres)
+    counts, squares = torch.bincount(index, minlength=modes), torch.zeros(1, dtype=torch.float64)
+    for coordinate, centre in zip(x[inside].double().unbind(-1), centres.double().unbind(-1), strict=True):
+        offsets = coordinate - centre[index]
+        means = torch.bincount(index, offsets, minlength=modes) / counts.clamp(min=1)  # sums go from first to last
+        squares = squares + (offsets - means[index]).square()
+    return counts, torch.bincount(index, squares.expand(len(index)), minlength=modes)

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 from study import kernels
 from study.lazy import torch
-from study.metrics.trials import distances, each, finite_or_nan, nearest_distances, rows
+from study.metrics.trials import distances, each, finite_or_nan, nearest_distances, nearest_point, rows
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+FEW = 4
+"""Coordinates up to which differences of all pairs are faster than products of matrices."""
 
 
 def w2sq_samples(x: Tensor, reference: Tensor) -> Tensor:
@@ -82,8 +86,12 @@ def mean_nearest_distance(x: Tensor, reference: Tensor) -> Tensor:
 
     Against the training set it sees memorisation, which a distance between distributions rewards.
     """
-    reference = reference.double()
-    return finite_or_nan(each(lambda trial: nearest_distances(trial, reference).mean(), x), x)
+    if x.shape[-1] > FEW:
+        return finite_or_nan(nearest_distances(x, reference).mean(-1), x)
+    values = nearest_point(x, reference)[0].sqrt().mean(-1)
+    for i in (~torch.isfinite(values)).nonzero().flatten().tolist():  # squares that overflow
+        values[i] = nearest_distances(x[i : i + 1], reference).mean()
+    return finite_or_nan(values, x)
 
 
 def mean_spacing(x: Tensor) -> Tensor:
@@ -91,7 +99,7 @@ def mean_spacing(x: Tensor) -> Tensor:
 
     It is 0 for copies of a few points, whose mean pairwise distance looks right.
     """
-    return finite_or_nan(each(lambda trial: nearest_distances(trial, trial, others=True).mean(), x), x)
+    return finite_or_nan(nearest_distances(x).mean(-1), x)
 
 
 def mean_pairwise_distance(x: Tensor) -> Tensor:

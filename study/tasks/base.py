@@ -49,6 +49,9 @@ class Snapshot:
         labels: Classes (c, evaluation_samples), int64, that a conditional generator was asked for; None for others.
         critic: Maps samples (c, m, d) to the discriminators' outputs (c, m, k).
         slope: Maps samples (c, m, d) to the gradient (c, m, d) of the discriminators' only output there.
+        critic_and_slope: Maps samples to both, for less than both cost apart; without it, they are asked for apart.
+        whole: True where discriminators are best shown all points at once, for none sees another.
+        native: True where numbers may be computed by programs compiled for this CPU, which round in a way of their own.
     """
 
     parameters: Parameters
@@ -56,6 +59,9 @@ class Snapshot:
     labels: Tensor | None = None
     critic: Callable[[Tensor], Tensor] = _no_critic
     slope: Callable[[Tensor], Tensor] = _no_critic
+    critic_and_slope: Callable[[Tensor], tuple[Tensor, ...]] | None = None
+    whole: bool = False
+    native: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

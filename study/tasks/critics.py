@@ -13,6 +13,8 @@ from study.networks.base import Network, Parameters
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from study.tasks.base import Snapshot
+
 
 ONE_LOGIT = tuple(name for name, loss in LOSSES.items() if loss.outputs == 1 and not (loss.direct or loss.value))
 """Losses whose discriminator gives one number per sample, larger for real ones."""
@@ -46,11 +48,12 @@ def index(uniforms: Tensor, count: int) -> Tensor:
     return (uniforms * count).long().clamp(max=count - 1)
 
 
-def show(look: Callable[[Tensor], Tensor], points: Tensor, *, trials: int, batch: int) -> Tensor:
+def show(at: Snapshot, look: Callable[[Tensor], Tensor], points: Tensor, *, trials: int, batch: int) -> Tensor:
     """What discriminators make of points, in float64.
 
     Args:
-        look: `critic` or `slope` of a snapshot.
+        at: The snapshot.
+        look: Its `critic` or `slope`.
         points: Shape (m, d), or (c, m, d) if every trial has its own.
         trials: Their number c.
         batch: Points that are shown at once, at most: where samples of a batch see each other, as many as in training
@@ -60,5 +63,16 @@ def show(look: Callable[[Tensor], Tensor], points: Tensor, *, trials: int, batch
         Shape (c, m, k) or (c, m, d).
     """
     each = points.expand(trials, *points.shape[-2:])
+    if at.whole:
+        return look(each).double()
     parts = each.tensor_split(math.ceil(each.shape[1] / batch), 1)
     return torch.cat([look(part) for part in parts], 1).double()
+
+
+def show_both(at: Snapshot, points: Tensor, *, trials: int, batch: int) -> tuple[Tensor, Tensor]:
+    """What `show` gives for `critic` and for `slope`."""
+    if at.whole and at.critic_and_slope:
+        outputs, slope = at.critic_and_slope(points.expand(trials, *points.shape[-2:]))
+        return outputs.double(), slope.double()
+    outputs, slope = (show(at, look, points, trials=trials, batch=batch) for look in (at.critic, at.slope))
+    return outputs, slope

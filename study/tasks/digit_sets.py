@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from study.lazy import torch
-from study.metrics.gaussian import Gaussian, frechet, moments_ddof1
+from study.metrics.gaussian import Gaussian, moments_ddof1, moments_of_trials, w2sq_gaussian
 from study.metrics.samples import mean_nearest_distance
-from study.metrics.trials import each
+from study.metrics.trials import by_rows
 from study.tasks import digits_classifier, digits_data
+from study.tasks.base import Snapshot
 from study.tasks.drawing import Drawn
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 CLASSES = 10
 NEIGHBOURS = 128
 """Generated images whose digits are compared with all training digits."""
+BLOCK = 512
+"""Images that are looked at together."""
 TURN = (math.sqrt(5) - 1) / 2
 """Golden section: its multiples modulo 1 are spread evenly, whatever their number."""
 
@@ -32,7 +35,7 @@ class DigitSet(NamedTuple):
         side: Pixels of a side.
         net: What metrics call the classifier.
         split: Maps "train", "selection" or "test" to images.
-        logits: Maps images (n, side * side) in [-1, 1] to the classifier's logits (n, 10), float64.
+        logits: Maps images (n, side * side) in [-1, 1] to the classifier's logits (n, 10).
         few: There are so few training digits that a generated one can be compared with each of them.
     """
 
@@ -68,25 +71,33 @@ def _split(name: str) -> Drawn:
     return Drawn(len(labels), lambda i: images.to(i.device)[i], lambda i: labels.to(i.device)[i])
 
 
-def _logits(images: Tensor) -> Tensor:
-    parameters = {name: value.to(images.device) for name, value in digits_classifier.load().items()}
-    return digits_classifier.network().apply(parameters, images.double())
-
-
-DIGITS = DigitSet(8, "digitsnet", _split, _logits, few=True)
+DIGITS = DigitSet(8, "digitsnet", _split, digits_classifier.logits, few=True)
 """The 8 x 8 digits that scikit-learn ships, and the classifier that this package ships."""
 
 
 def channel_logits(digits: DigitSet, images: Tensor) -> Tensor:
-    """Logits (n, 3, 10) of the channels of one trial's images (n, 3 * side * side), float64."""
+    """Logits (n, 3, 10) of the channels of one trial's images (n, 3 * side * side)."""
     return digits.logits(images.reshape(-1, digits.side**2)).reshape(len(images), 3, CLASSES)
 
 
-def distance(logits: Tensor, moments: Gaussian, variance: float) -> Tensor:
-    """Frechet distance (c,) of the 30 logits (c, n, 3, 10) to moments, in hundredths of a total variance."""
-    real = Gaussian(*(moment.to(logits.device) for moment in moments))
-    # one by one: how products of many small matrices round depends on how many there are
-    return 100 / variance * each(lambda trial: frechet(trial.flatten(1)[None], real)[0], logits)
+def logits_of(digits: DigitSet, at: Snapshot) -> Tensor:
+    """Logits (c, n, 3, 10) of the channels of a snapshot's images."""
+    samples = at.samples
+    rows = by_rows(digits.logits, samples.reshape(len(samples), -1, digits.side**2), native=at.native)
+    return rows.reshape(*samples.shape[:2], 3, CLASSES)
+
+
+def distances(logits: Tensor, real: Reference, *, native: bool) -> tuple[Tensor, Tensor]:
+    """Frechet distances (c,) of the 30 logits (c, n, 3, 10) to the test and to the selection split.
+
+    They are in hundredths of the training split's total variance.
+    """
+    found = moments_of_trials(logits.flatten(2), native=native)
+    to_test, to_selection = (
+        100 / real.variance * w2sq_gaussian(Gaussian(*(moment.to(logits.device) for moment in moments)), found)
+        for moments in (real.test, real.selection)
+    )
+    return to_test, to_selection
 
 
 def novelty(digits: Tensor, reference: Reference) -> Tensor:
@@ -150,4 +161,8 @@ def colours(images: Tensor) -> Tensor:
 
 def colour_variance(images: Tensor) -> Tensor:
     """Total variance (c,) of the colours of images (c, n, 3 d)."""
-    return each(lambda x: colours(x).var(0).sum(), images)
+    if not len(images):
+        return images.new_empty(0, dtype=torch.float64)
+    # few at a time, so that what is computed of them stays in the cache
+    found = [torch.cat([colours(some) for some in torch.split(trial, BLOCK)]) for trial in images]
+    return torch.stack([of_trial.var(0).sum() for of_trial in found])

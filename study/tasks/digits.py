@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
-from study.metrics.gaussian import Gaussian, frechet, moments_ddof1
+from study.metrics.gaussian import Gaussian, moments_ddof1, moments_of_trials, w2sq_gaussian
 from study.metrics.samples import mean_nearest_distance, mean_spacing
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan, by_rows
 from study.networks.base import tanh
 from study.networks.mlp import mlp
-from study.tasks import digits_classifier, digits_data
+from study.tasks import digits_data
 from study.tasks.base import Control, Snapshot, Task
+from study.tasks.digits_classifier import logits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,12 +48,6 @@ class References(NamedTuple):
     pixels_variance: float
     fresh: float
     spacing: float
-
-
-def logits(images: Tensor) -> Tensor:
-    """Logits of the classifier for images (n, 64), shape (n, 10), float64."""
-    parameters = {name: value.to(images.device) for name, value in digits_classifier.load().items()}
-    return digits_classifier.network().apply(parameters, images.double())
 
 
 @functools.cache
@@ -94,22 +89,23 @@ def _index(uniforms: Tensor, count: int) -> Tensor:
 
 def evaluate(at: Snapshot) -> dict[str, Tensor]:
     """Metrics of generated samples (c, 2048, 64), each (c,); parameters are not looked at."""
-    samples = at.samples
+    samples, few, native = at.samples, at.samples[:, :NEIGHBOURS], at.native
     real = references()
-    features, few = each(logits, samples), samples[:, :NEIGHBOURS]
+    of_logits = moments_of_trials(by_rows(logits, samples, native=native), native=native)
+    of_pixels = moments_of_trials(samples, native=native)
     train = digits_data.load().train.images.to(samples.device)
 
-    def distance(x: Tensor, reference: Gaussian, variance: float) -> Tensor:
-        return 100 / variance * frechet(x, Gaussian(*(moment.to(x.device) for moment in reference)))
+    def distance(found: Gaussian, reference: Gaussian, variance: float) -> Tensor:
+        return 100 / variance * w2sq_gaussian(Gaussian(*(moment.to(samples.device) for moment in reference)), found)
 
     values = {
-        "fd_digitsnet_logits_n2048": distance(features, real.logits, real.logits_variance),
-        "fd_pixels_n2048": distance(samples, real.pixels, real.pixels_variance),
+        "fd_digitsnet_logits_n2048": distance(of_logits, real.logits, real.logits_variance),
+        "fd_pixels_n2048": distance(of_pixels, real.pixels, real.pixels_variance),
         "diversity_n512": mean_spacing(few) / real.spacing,
         "novelty_n512": mean_nearest_distance(few, train) / real.fresh,
-        "selection": distance(features, real.logits_selection, real.logits_variance),
+        "selection": distance(of_logits, real.logits_selection, real.logits_variance),
     }
-    return {name: finite_or_nan(value, samples) for name, value in values.items()}
+    return all_finite_or_nan(values, samples)
 
 
 def digits() -> Task:

@@ -43,6 +43,17 @@ def network() -> Network:
     return mlp([64, 128, 32, 10], hidden=torch.relu)
 
 
+def logits(images: Tensor) -> Tensor:
+    """The shipped classifier's logits (n, 10), float32, for images (n, 64)."""
+    parameters = {name: value.to(images.device) for name, value in _single().items()}
+    return network().apply(parameters, images.float())
+
+
+@functools.cache
+def _single() -> dict[str, Tensor]:
+    return {name: value.float() for name, value in load().items()}
+
+
 def train(split: Split, *, seed: int) -> dict[str, Tensor]:
     """Train the classifier on a split with Adam and noisy images; the same bits for the same seed and machine."""
     return fit(network(), split, seed=seed, epochs=EPOCHS)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from study.lazy import torch
 from study.metrics.gaussian import Gaussian, frechet
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan, by_rows, in_order
 from study.tasks import digits_data
 from study.tasks.base import Control, Snapshot, Task
-from study.tasks.critics import ONE_LOGIT, show
-from study.tasks.digits import digits, logits, references
+from study.tasks.critics import ONE_LOGIT, show, show_both
+from study.tasks.digits import digits, references
+from study.tasks.digits_classifier import logits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,59 +52,62 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     samples, trials, batch = at.samples, len(at.samples), digits().batch
 
     def outputs(points: Tensor) -> Tensor:
-        return show(at.critic, points.to(samples.device), trials=trials, batch=batch)[..., 0]
+        return show(at, at.critic, points.to(samples.device), trials=trials, batch=batch)[..., 0]
 
-    data = digits_data.load()
-    train = outputs(data.train.images)
-    heldout, kept, fake = outputs(data.test.images), outputs(data.selection.images), outputs(samples)
-    slopes, distance = _slopes(at), frechet_to_test(samples)
-    ranks = [each(ranked_above, real, fake) for real in (train, heldout, kept)]
+    data, distance = digits_data.load(), frechet_to_test(at)
+    (train, fake), slopes = _on_lines(at)
+    heldout, kept = outputs(data.test.images), outputs(data.selection.images)
+    ranks = [ranked_above(real, fake) for real in (train, heldout, kept)]
     values = {
         "rank_gap": _where_there_is_a_game(ranks[0] - ranks[1], distance),
         "rank_train": ranks[0],
         "rank_heldout_n445": ranks[1],
-        "gap_logit": each(torch.mean, train) - each(torch.mean, heldout),
-        "gap_accuracy": each(_positive, train) - each(_positive, heldout),
-        "logit_train": each(torch.mean, train),
-        "logit_heldout_n445": each(torch.mean, heldout),
-        "logit_fakes_n1024": each(torch.mean, fake),
-        "accuracy_train": each(_positive, train),
-        "accuracy_heldout_n445": each(_positive, heldout),
-        "accuracy_fakes_n1024": 1 - each(_positive, fake),
-        **{f"slope_mean_{where}": each(torch.mean, norms) for where, norms in slopes._asdict().items()},
-        **{f"slope_max_{where}": each(torch.amax, norms) for where, norms in slopes._asdict().items()},
-        "slope_variation_classes": each(lambda s: _variation(s, data.train.labels.to(s.device), CLASSES), slopes.real),
-        "slope_variation_line": each(lambda s: _variation(s, _bins(s), BINS), slopes.line),
+        "gap_logit": train.mean(-1) - heldout.mean(-1),
+        "gap_accuracy": _positive(train) - _positive(heldout),
+        "logit_train": train.mean(-1),
+        "logit_heldout_n445": heldout.mean(-1),
+        "logit_fakes_n1024": fake.mean(-1),
+        "accuracy_train": _positive(train),
+        "accuracy_heldout_n445": _positive(heldout),
+        "accuracy_fakes_n1024": 1 - _positive(fake),
+        **{f"slope_mean_{where}": norms.mean(-1) for where, norms in slopes._asdict().items()},
+        **{f"slope_max_{where}": norms.amax(-1) for where, norms in slopes._asdict().items()},
+        "slope_variation_classes": _variation(slopes.real, data.train.labels.to(samples.device), CLASSES),
+        "slope_variation_line": _variation(slopes.line, _bins(slopes.line), BINS),
         "fd_digitsnet_logits_n1024": distance,
         "selection": _where_there_is_a_game(ranks[0] - ranks[2], distance),
     }
-    evidence = torch.cat([train, heldout, kept, fake, *slopes, samples.flatten(1)], 1)
-    return {name: finite_or_nan(found, evidence) for name, found in values.items()}
+    evidence = train, heldout, kept, fake, *slopes, samples
+    return all_finite_or_nan(values, *evidence)
 
 
-def _slopes(at: Snapshot) -> Slopes:
-    samples, batch = at.samples, digits().batch
+def _on_lines(at: Snapshot) -> tuple[list[Tensor], Slopes]:
+    """Outputs (c, n) at training images and at generated samples, and slopes there and between."""
+    samples, trials, batch = at.samples, len(at.samples), digits().batch
     real = digits_data.load().train.images.to(samples.device).expand(len(samples), -1, -1)
     t = positions(real.shape[1]).to(samples.device, real.dtype)[:, None]
     line = torch.lerp(samples[:, : len(t)].to(real.dtype), real, t)
-    return Slopes(*(show(at.slope, x, trials=len(samples), batch=batch).norm(dim=-1) for x in (real, samples, line)))
+    pairs = [show_both(at, x, trials=trials, batch=batch) for x in (real, samples)]
+    slopes = *(slope for _, slope in pairs), show(at, at.slope, line, trials=trials, batch=batch)
+    return [outputs[..., 0] for outputs, _ in pairs], Slopes(*(slope.square().sum(-1).sqrt() for slope in slopes))
 
 
 def ranked_above(real: Tensor, fake: Tensor) -> Tensor:
-    """How often () one of the first outputs (n,) is above one of the second (m,), ties half.
+    """How often (c,) one of the first outputs (c, n) is above one of the second (c, m), ties half.
 
     The area under the ROC curve, which no scale and no constant in the outputs changes.
     """
-    ordered = fake.sort().values
+    ordered, real = in_order(fake), real.contiguous()
     below, up_to = (torch.searchsorted(ordered, real, right=right) for right in (False, True))
-    return (below + up_to).double().mean() / (2 * len(fake))
+    return (below + up_to).double().mean(-1) / (2 * fake.shape[-1])
 
 
-def frechet_to_test(samples: Tensor) -> Tensor:
-    """The Frechet distance (c,) of `digits` for samples (c, n, 64), which falls as n grows."""
+def frechet_to_test(at: Snapshot) -> Tensor:
+    """The Frechet distance (c,) of `digits` for a snapshot's samples (c, n, 64), which falls as n grows."""
+    features = by_rows(logits, at.samples, native=at.native)
     real = references()
-    moments = Gaussian(*(moment.to(samples.device) for moment in real.logits))
-    return 100 / real.logits_variance * frechet(each(logits, samples), moments)
+    moments = Gaussian(*(moment.to(features.device) for moment in real.logits))
+    return 100 / real.logits_variance * frechet(features, moments, native=at.native)
 
 
 def _where_there_is_a_game(gap: Tensor, distance: Tensor) -> Tensor:
@@ -111,17 +115,17 @@ def _where_there_is_a_game(gap: Tensor, distance: Tensor) -> Tensor:
 
 
 def _positive(logit: Tensor) -> Tensor:
-    return (logit > 0).double().mean()
+    return (logit > 0).double().mean(-1)
 
 
 def _bins(norms: Tensor) -> Tensor:
-    return (positions(len(norms)) * BINS).long().to(norms.device)
+    return (positions(norms.shape[-1]) * BINS).long().to(norms.device)
 
 
 def _variation(norms: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Standard deviation over mean (), with no correction for their number, of the groups' means of norms (n,)."""
-    means = torch.stack([norms[group == i].mean() for i in range(groups)])
-    return means.std(correction=0) / means.mean().clamp(min=1e-12)
+    """Standard deviation over mean (c,), with no correction for their number, of the groups' means of norms (c, n)."""
+    means = torch.stack([norms[:, group == i].mean(-1) for i in range(groups)], -1)
+    return means.std(-1, correction=0) / means.mean(-1).clamp(min=1e-12)
 
 
 def digits_critic() -> Task:

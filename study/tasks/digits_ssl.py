@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan
 from study.tasks import digits_data
 from study.tasks.base import Control, Snapshot, Task
 from study.tasks.critics import show
@@ -27,21 +26,20 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     samples, data = at.samples, digits_data.load()
 
     def classes(split: Split) -> Tensor:
-        return show(at.critic, split.images.to(samples.device), trials=len(samples), batch=digits().batch)
+        return show(at, at.critic, split.images.to(samples.device), trials=len(samples), batch=digits().batch)
 
     def error(outputs: Tensor, split: Split) -> Tensor:
         right = split.labels.to(outputs.device)
-        return each(lambda one: (one.argmax(1) != right).double().mean(), outputs)
+        return (outputs.argmax(-1) != right).double().mean(-1)
 
     test, kept, train = classes(data.test), classes(data.selection), classes(data.train)
     values = {
         "error_n445": error(test, data.test),
         "error_train": error(train, data.train),
-        FRECHET: frechet_to_test(samples),
+        FRECHET: frechet_to_test(at),
         "selection": error(kept, data.selection),
     }
-    evidence = torch.cat([outputs.flatten(1) for outputs in (test, kept, train)], 1)
-    return {name: finite_or_nan(found, evidence) for name, found in values.items()}
+    return all_finite_or_nan(values, test, kept, train)
 
 
 FRECHET = "fd_digitsnet_logits_n2048"

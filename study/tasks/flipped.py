@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from study.errors import UserError
 from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan, each
 from study.networks.mlp import mlp
 from study.prng import Role, key_words, root_key, uniform
 from study.tasks import digits_data
@@ -77,7 +77,7 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     data = digits_data.load()
 
     def logits(images: Tensor) -> Tensor:
-        return show(at.critic, images.to(shift.device), trials=len(shift), batch=BATCH)[..., 0]
+        return show(at, at.critic, images.to(shift.device), trials=len(shift), batch=BATCH)[..., 0]
 
     wrong, seen, blends = logits(flipped_images()), logits(real_images()), logits(fixed_blends())
     fresh, kept = logits(data.test.images), logits(data.selection.images)
@@ -90,8 +90,7 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
         "blends_called_real_n512": false_alarm,
         "selection": torch.stack([memorised, each(_called_fake, kept), false_alarm]).amax(0),
     }
-    evidence = torch.cat([wrong, seen, blends, fresh, kept, shift], 1)
-    return {name: finite_or_nan(found, evidence) for name, found in values.items()}
+    return all_finite_or_nan(values, wrong, seen, blends, fresh, kept, shift)
 
 
 def _called_fake(logit: Tensor) -> Tensor:

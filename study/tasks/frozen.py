@@ -13,10 +13,10 @@ import math
 from typing import TYPE_CHECKING
 
 from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan, each
 from study.networks.mlp import mlp
 from study.tasks.base import Control, Snapshot, Task
-from study.tasks.critics import ONE_LOGIT, show, standing
+from study.tasks.critics import ONE_LOGIT, show, show_both, standing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +47,8 @@ def evaluate(at: Snapshot, *, offset: float) -> dict[str, Tensor]:
     shift = at.parameters["shift"]
     along = (torch.arange(POINTS, dtype=torch.float64, device=shift.device) + 0.5) / POINTS
     lines = torch.stack([torch.stack([torch.full_like(along, x), along], 1) for x in (0.0, offset)])
-    real, fake = (show(at.critic, line, trials=len(shift), batch=BATCH)[..., 0] for line in lines)
-    slope = show(at.slope, lines[1], trials=len(shift), batch=BATCH)[..., 0]
+    real = show(at, at.critic, lines[0], trials=len(shift), batch=BATCH)[..., 0]
+    fake, slope = (found[..., 0] for found in show_both(at, lines[1], trials=len(shift), batch=BATCH))
     value = each(_value, real, fake)
     gap = best(offset) - value
     values = {
@@ -59,7 +59,7 @@ def evaluate(at: Snapshot, *, offset: float) -> dict[str, Tensor]:
         "grad_wgan": each(lambda s: s.mean().abs(), slope),
         "selection": gap,
     }
-    return {name: finite_or_nan(found, torch.cat([real, fake, slope, shift], 1)) for name, found in values.items()}
+    return all_finite_or_nan(values, real, fake, slope, shift)
 
 
 def _value(real: Tensor, fake: Tensor) -> Tensor:

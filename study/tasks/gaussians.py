@@ -11,12 +11,12 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan
 from study.networks.base import tanh
 from study.networks.mlp import mlp
 from study.prng import Role, key_words, root_key, uniform
 from study.tasks.base import Control, Snapshot, Task
-from study.tasks.critics import PROBABILITY, index, show, standing
+from study.tasks.critics import PROBABILITY, index, show, show_both, standing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,23 +83,25 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     """Metrics of discriminators, each (c,), against the optimal one on fresh draws, half of either Gaussian."""
     shift = at.parameters["shift"]
 
-    def look(which: str, count: int) -> tuple[Tensor, Tensor]:
-        """Logits (c, 2 n), real points first, and what they should be."""
-        x = torch.cat(points(which, count)).to(shift.device)
-        return show(at.critic, x, trials=len(shift), batch=SHOWN)[..., 0], optimal(x)
+    def shown(which: str, count: int) -> Tensor:
+        """Real points (2 n, 2) first."""
+        return torch.cat(points(which, count)).to(shift.device)
 
-    (fresh, best), (kept, best_kept) = look("test", FRESH), look("selection", FRESH)
-    seen, _ = look("training", TRAINING)
-    slope = show(at.slope, torch.cat(points("test", FRESH)).to(shift.device), trials=len(shift), batch=SHOWN)
+    test, selection = shown("test", FRESH), shown("selection", FRESH)
+    fresh, slope = show_both(at, test, trials=len(shift), batch=SHOWN)
+    fresh = fresh[..., 0]
+    kept, seen = (
+        show(at, at.critic, x, trials=len(shift), batch=SHOWN)[..., 0] for x in (selection, shown("training", TRAINING))
+    )
+    error = _error(fresh, optimal(test))
     values = {
-        "d_mse_n4096": each(lambda c: _error(c, best).square().mean(), fresh),
-        "d_mae_n4096": each(lambda c: _error(c, best).abs().mean(), fresh),
-        "loss_gap_n4096": each(_loss, fresh) - each(_loss, seen),
-        "slope_mean_n4096": each(lambda s: s.norm(dim=1).mean(), slope),
-        "selection": each(lambda c: _error(c, best_kept).square().mean(), kept),
+        "d_mse_n4096": error.square().mean(-1),
+        "d_mae_n4096": error.abs().mean(-1),
+        "loss_gap_n4096": _loss(fresh) - _loss(seen),
+        "slope_mean_n4096": slope.square().sum(-1).sqrt().mean(-1),
+        "selection": _error(kept, optimal(selection)).square().mean(-1),
     }
-    evidence = torch.cat([fresh, kept, seen, slope.flatten(1), shift], 1)
-    return {name: finite_or_nan(found, evidence) for name, found in values.items()}
+    return all_finite_or_nan(values, fresh, kept, seen, slope, shift)
 
 
 def _error(logit: Tensor, best: Tensor) -> Tensor:
@@ -108,9 +110,9 @@ def _error(logit: Tensor, best: Tensor) -> Tensor:
 
 def _loss(logit: Tensor) -> Tensor:
     """The cross-entropy of both sides, log 4 for D = 1/2, of logits whose first half belongs to real points."""
-    real, fake = logit.chunk(2)
+    real, fake = (part.contiguous() for part in logit.chunk(2, -1))
     softplus = torch.nn.functional.softplus
-    return softplus(-real).mean() + softplus(fake).mean()
+    return softplus(-real).mean(-1) + softplus(fake).mean(-1)
 
 
 def two_gaussians() -> Task:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from study.errors import UserError
 from study.lazy import torch
 from study.metrics.divergence import kl_to_uniform
-from study.metrics.modes import mode_counts, nearest_mode, ring_modes, w2sq_by_modes
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.modes import mode_counts, mode_shares, nearest_mode, ring_modes, w2sq_by_modes
+from study.metrics.trials import all_finite_or_nan
 from study.networks.mlp import mlp
 from study.tasks.base import Control, Snapshot, Task
 
@@ -60,28 +60,22 @@ def evaluate(at: Snapshot, *, scale: float = 1.0) -> dict[str, Tensor]:
 
     As for `ring8`, the reference is the mixture itself and the selection metric looks at the other half of the samples.
     """
-    # Each trial by itself: all pairs of samples and centres of a whole pack would take hundreds of megabytes.
-    found = [_of_one(trial[None], scale) for trial in at.samples]
-    return {name: torch.cat([values[name] for values in found]) for name in found[0]}
-
-
-def _of_one(samples: Tensor, scale: float) -> dict[str, Tensor]:
-    means, sd = centres(scale).to(samples.device), SD * scale
-    few = samples[:, :FEW]
-    modes = ring_modes(few, means, sd=sd)
-    sure = (mode_counts(few, means, sd=sd) >= SURELY).double().sum(-1)
-    nearest = nearest_mode(few, means)[1]
-    counts = each(lambda index: torch.bincount(index.long(), minlength=MODES).double(), nearest)
+    samples, means, sd = at.samples, centres(scale).to(at.samples.device), SD * scale
+    nearest, few = nearest_mode(samples, means), samples[:, :FEW]
+    near = nearest.part(slice(FEW))
+    modes = ring_modes(few, means, sd=sd, nearest=near)
+    sure = (mode_counts(few, means, sd=sd, nearest=near) >= SURELY).double().sum(-1)
+    first, second = slice(SAMPLES), slice(SAMPLES, None)
     values = {
-        "w2sq_by_modes_n6000": w2sq_by_modes(samples[:, :SAMPLES], means),
+        "w2sq_by_modes_n6000": w2sq_by_modes(samples[:, first], means, nearest.part(first)),
         "modes_n2500": modes.captured,
         "modes_min11_n2500": sure,
         "high_quality_n2500": modes.high_quality,
         "variance_ratio_n2500": modes.variance_ratio,
-        "reverse_kl_n2500": kl_to_uniform(counts),
-        "selection": w2sq_by_modes(samples[:, SAMPLES:], means),
+        "reverse_kl_n2500": kl_to_uniform(mode_shares(near, MODES)).to(samples.device),
+        "selection": w2sq_by_modes(samples[:, second], means, nearest.part(second)),
     }
-    return {name: finite_or_nan(value, samples) for name, value in values.items()}
+    return all_finite_or_nan(values, samples)
 
 
 def grid25(*, scale: float = 1.0) -> Task:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from study.errors import UserError
 from study.lazy import torch
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan, each
 from study.networks.base import Network, Parameters
 from study.networks.mlp import mlp
 from study.tasks.base import Control, Snapshot, Task
+from study.tasks.critics import show_both
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,8 +52,8 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     closed form, the selection metric is the primary itself.
     """
     theta = at.parameters["theta"].double()[:, 0]
-    output = at.critic(at.samples)[..., 0].double()
-    slope = at.slope(at.samples)[..., 0].double()
+    shown = show_both(at, at.samples, trials=len(theta), batch=SAMPLES)
+    output, slope = (found[..., 0] for found in shown)
     apart = torch.where(theta == 0, theta, math.log(2))
     values = {
         "w1": theta.abs(),
@@ -62,7 +63,7 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
         "grad_wgan_n1024": each(torch.mean, -slope),
         "selection": theta.abs(),
     }
-    return {name: finite_or_nan(value, theta[:, None]) for name, value in values.items()}
+    return all_finite_or_nan(values, theta[:, None])
 
 
 def lines(*, offset: float = 1.0) -> Task:

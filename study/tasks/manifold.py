@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING
 from study.errors import UserError
 from study.lazy import torch
 from study.metrics.gaussian import distance_sq_affine, spread_affine, w2sq_affine
-from study.metrics.manifold import distance_sq_samples, lowest_spread_samples, spread_samples, w2sq_moments
-from study.metrics.trials import finite_or_nan
+from study.metrics.manifold import (
+    distance_sq_samples,
+    lowest_spread_samples,
+    spread_of,
+    spread_samples,
+    w2sq_moments,
+)
+from study.metrics.trials import all_finite_or_nan
 from study.networks.base import Network, split
 from study.networks.mlp import mlp
 from study.prng import Role, key_words, normal, root_key
@@ -149,14 +155,15 @@ def evaluate_samples(at: Snapshot, *, d: int, k: int, basis: str = "axes") -> di
     """
     columns = frame(d, k, basis)[:, :-1].to(at.samples.device)
     looked_at, kept_for_selection = at.samples[:, :SAMPLES], at.samples[:, SAMPLES:]
+    spread = spread_of(looked_at, columns)
     values = {
-        "w2sq_n2048": w2sq_moments(looked_at, columns),
+        "w2sq_n2048": w2sq_moments(looked_at, columns, spread),
         "distance_sq_n2048": distance_sq_samples(looked_at, columns),
-        "spread_n2048": spread_samples(looked_at, columns),
-        "lowest_spread_n2048": lowest_spread_samples(looked_at, columns),
+        "spread_n2048": spread_samples(looked_at, columns, spread),
+        "lowest_spread_n2048": lowest_spread_samples(looked_at, columns, spread),
         "selection": w2sq_moments(kept_for_selection, columns),
     }
-    return {name: finite_or_nan(value, at.samples) for name, value in values.items()}
+    return all_finite_or_nan(values, at.samples)
 
 
 def controls(k: int, offset: float = START_DISTANCE) -> tuple[Control, ...]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from study.lazy import torch
-from study.metrics.divergence import histogram, jsd, kl
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.divergence import histogram_of_ordered, jsd, kl
+from study.metrics.trials import all_finite_or_nan, finite_or_nan, in_order
 from study.networks.mlp import mlp
 from study.tasks.base import Control, Snapshot, Task
 
@@ -71,40 +71,51 @@ def probabilities() -> Tensor:
     return torch.cat([below.diff(), 2 * below[:1]])  # the mixture is symmetric, and so are the bins
 
 
+class Quantiles(NamedTuple):
+    """Quantiles 0, 1/n, ..., 1 of the data, the outer ones infinite, and `partial_mean` there, (n + 1,) each."""
+
+    points: Tensor
+    parts: Tensor
+
+
 @functools.cache
-def quantile_parts(n: int) -> Tensor:
-    """`partial_mean` at the quantiles 0, 1/n, ..., 1 of the data, shape (n + 1,)."""
+def quantiles(n: int) -> Quantiles:
+    """Quantiles of the data, to the last bit."""
     share = torch.arange(1, n, dtype=torch.float64) / n
     low, high = torch.full_like(share, 2 * LOW), torch.full_like(share, 2 * HIGH)
     for _ in range(60):  # halvings of an interval of 20: to the last bit
         middle = (low + high) / 2
         below = cumulative(middle) < share
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    ends = share.new_zeros(1)  # the mean of all the data, too, is 0
-    return torch.cat([ends, partial_mean(low), ends])
+    ends, far = share.new_zeros(1), share.new_full((1,), math.inf)  # the mean of all the data, too, is 0
+    return Quantiles(torch.cat([-far, low, far]), torch.cat([ends, partial_mean(low), ends]))
 
 
 def w1(x: Tensor) -> Tensor:
-    """1-Wasserstein distance between samples (c, n, 1) and the data's distribution itself, exact, shape (c,).
+    """1-Wasserstein distance between samples (c, n, 1) and the data's distribution itself, exact, shape (c,)."""
+    return w1_of_ordered(in_order(x[..., 0]))
+
+
+def w1_of_ordered(x: Tensor) -> Tensor:
+    """`w1` of samples (c, n) in increasing order.
 
     The i-th smallest of n samples answers for the quantiles from (i - 1)/n to i/n. Where the data's quantile function
     crosses that sample, the integral of the distance between them changes sign.
     """
-    n = x.shape[1]
-    parts = quantile_parts(n).to(x.device)
+    points, n = x.double(), x.shape[1]
+    known = Quantiles(*(part.to(x.device) for part in quantiles(n)))
+    lower, upper = known.parts[:-1], known.parts[1:]
     share = torch.arange(n + 1, dtype=torch.float64, device=x.device) / n
-
-    def one(trial: Tensor) -> Tensor:
-        points = trial[:, 0].sort().values
-        crossing = cumulative(points)
-        mean = partial_mean(points)
-        mean = torch.where(crossing < share[:-1], parts[:-1], torch.where(crossing > share[1:], parts[1:], mean))
-        crossing = crossing.clamp(share[:-1], share[1:])
-        weight = 2 * crossing - share[:-1] - share[1:]
-        # a sum of differences that may round to below 0 for a single sample
-        return (points * weight - (2 * mean - parts[:-1] - parts[1:])).sum()
-
-    return finite_or_nan(each(one, x), x)
+    # all its quantiles above the sample, or all below: the integral of quantiles less or more than the sample
+    above, below = points <= known.points[:-1], points >= known.points[1:]
+    distance = torch.where(above, (upper - lower) - points / n, points / n - (upper - lower))
+    crossed = ~(above | below)
+    at = points[crossed]
+    _, place = crossed.nonzero().unbind(1)
+    crossing = cumulative(at).clamp(share[place], share[place + 1])
+    weight = 2 * crossing - share[place] - share[place + 1]
+    distance[crossed] = at * weight - (2 * partial_mean(at) - lower[place] - upper[place])
+    return finite_or_nan(distance.sum(1), x)
 
 
 def evaluate(at: Snapshot) -> dict[str, Tensor]:
@@ -113,16 +124,16 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     The reference is the distribution itself, so there is no split to overfit; selection looks at the other half of the
     samples.
     """
-    looked_at, kept_for_selection = at.samples[:, :SAMPLES], at.samples[:, SAMPLES:]
-    exact, grid = probabilities().to(at.samples.device), [edges()]
-    shares = histogram(looked_at, grid)
+    looked_at, kept_for_selection = (in_order(half) for half in torch.split(at.samples[..., 0], SAMPLES, 1))
+    exact = probabilities().to(at.samples.device)
+    shares = histogram_of_ordered(looked_at, edges())
     values = {
         "jsd_n4096": jsd(shares, exact),
         "kl_n4096": kl(shares, exact),
-        "w1_n4096": w1(looked_at),
-        "selection": jsd(histogram(kept_for_selection, grid), exact),
+        "w1_n4096": w1_of_ordered(looked_at),
+        "selection": jsd(histogram_of_ordered(kept_for_selection, edges()), exact),
     }
-    return {name: finite_or_nan(value, at.samples) for name, value in values.items()}
+    return all_finite_or_nan(values, at.samples)
 
 
 def mixture1d() -> Task:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from study.errors import UserError
 from study.lazy import torch
-from study.metrics.modes import ring_modes, w2sq_by_modes
-from study.metrics.samples import w2sq_samples
-from study.metrics.trials import finite_or_nan
+from study.metrics.modes import nearest_mode, ring_modes, w2sq_by_modes, w2sq_to_modes
+from study.metrics.trials import all_finite_or_nan
 from study.networks.mlp import mlp
 from study.tasks.base import Control, Snapshot, Task
 
@@ -85,16 +84,18 @@ def evaluate(at: Snapshot, *, scale: float = SCALE, ratio: float = RATIO) -> dic
     samples = at.samples
     means = centres(scale).to(samples.device)
     looked_at, kept_for_selection = samples[:, :SAMPLES], samples[:, SAMPLES:]
-    modes = ring_modes(looked_at, means, sd=scale / ratio / 1.414, minimum=CAPTURED)
+    nearest = nearest_mode(samples, means)
+    near, near_kept = nearest.part(slice(SAMPLES)), nearest.part(slice(SAMPLES, None))
+    modes = ring_modes(looked_at, means, sd=scale / ratio / 1.414, minimum=CAPTURED, nearest=near)
     values = {
-        "w2sq_by_modes_n4096": w2sq_by_modes(looked_at, means),
-        "w2sq_n256": w2sq_samples(looked_at[:, :FEW], means.repeat_interleave(FEW // MODES, 0)),
+        "w2sq_by_modes_n4096": w2sq_by_modes(looked_at, means, near),
+        "w2sq_n256": w2sq_to_modes(looked_at[:, :FEW], means, near.part(slice(FEW))),
         "modes_n4096": modes.captured,
         "high_quality_n4096": modes.high_quality,
         "variance_ratio_n4096": modes.variance_ratio,
-        "selection": w2sq_by_modes(kept_for_selection, means),
+        "selection": w2sq_by_modes(kept_for_selection, means, near_kept),
     }
-    return {name: finite_or_nan(value, samples) for name, value in values.items()}
+    return all_finite_or_nan(values, samples)
 
 
 def ring8(*, scale: float = SCALE, ratio: float = RATIO) -> Task:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from study.lazy import torch
 from study.metrics.classes import class_counts, covered, labels, modes_of_digits
 from study.metrics.divergence import kl_to_uniform
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan
 from study.tasks.base import Snapshot
 from study.tasks.digit_sets import (
     NEIGHBOURS,
     DigitSet,
     Reference,
-    channel_logits,
     channels,
-    distance,
+    distances,
+    logits_of,
     novelty,
     refer,
     stacked_moments,
@@ -71,22 +71,23 @@ class Stacked(NamedTuple):
     def evaluate(self, at: Snapshot) -> dict[str, Tensor]:
         """Metrics of generated samples (c, n, 3 d), each (c,)."""
         samples, real = at.samples, reference(self.digits)
-        logits = each(lambda x: channel_logits(self.digits, x), samples)
+        logits = logits_of(self.digits, at)
+        to_test, to_selection = distances(logits, real, native=at.native)
         counts = class_counts(modes_of_digits(*labels(logits).unbind(-1)), MODES)
         values = [kl_to_uniform(counts), covered(counts)]
         if self.samples >= ENOUGH:
             sure = modes_of_digits(*labels(logits, confidence=CONFIDENT).unbind(-1))
             values.append(covered(class_counts(sure, MODES), minimum=MINIMUM))
-        values.append(distance(logits, real.test, real.variance))
+        values.append(to_test)
         chosen = values[0]
         if self.limits:
-            pair = (values[0], values[-1]), (values[0], distance(logits, real.selection, real.variance))
+            pair = (values[0], to_test), (values[0], to_selection)
             worst, chosen = (torch.maximum(kl / self.limits[0], fd / self.limits[1]) for kl, fd in pair)
             values.insert(0, worst)
         if self.digits.few:
             values.append(novelty(channels(samples[:, :NEIGHBOURS]).flatten(1, 2), real))
         named = dict(zip(self.metrics, values, strict=True)) | {"selection": chosen}
-        return {name: finite_or_nan(value, samples) for name, value in named.items()}
+        return all_finite_or_nan(named, samples)
 
 
 @functools.cache

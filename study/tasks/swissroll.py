@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from study.errors import UserError
 from study.lazy import torch
 from study.metrics.samples import mean_nearest_distance
-from study.metrics.sliced import planar_directions, sliced_w2sq
-from study.metrics.trials import finite_or_nan
+from study.metrics.sliced import Coupled, coupled, planar_directions, sliced_w2sq_to_each
+from study.metrics.trials import all_finite_or_nan
 from study.networks.mlp import mlp
 from study.prng import Role, key_words, root_key, uniform
 from study.tasks.base import Control, Snapshot, Task
@@ -38,10 +38,10 @@ POINTS = 1024
 
 
 class References(NamedTuple):
-    """What generated samples are measured against, at scale 1, float64: two draws (8192, 2), the curve (1024, 2)."""
+    """What generated samples are measured against, float64: two draws (8192, 2) as coupled, the curve (1024, 2)."""
 
-    test: Tensor
-    selection: Tensor
+    test: Coupled
+    selection: Coupled
     curve: Tensor
 
 
@@ -61,25 +61,35 @@ def sample(uniforms: Tensor, *, scale: float = 1.0) -> Tensor:
 
 
 @functools.cache
-def references() -> References:
-    """Draw the reference samples, always the same."""
+def draws() -> tuple[Tensor, Tensor]:
+    """The two draws of real samples at scale 1, always the same, float64 (8192, 2)."""
     key = key_words([root_key("swissroll")])
     drawn = uniform(key, role=Role.REFERENCE, steps=range(2), updates=1, count=3 * REFERENCE)
     test, selection = sample(drawn.double().view(2, REFERENCE, 3))
-    return References(test, selection, curve((torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS))
+    return test, selection
+
+
+@functools.cache
+def references(scale: float = 1.0) -> References:
+    """Prepare the draws and the curve for comparison."""
+    test, selection = (coupled(SAMPLES, scale * part, planar_directions(DIRECTIONS)) for part in draws())
+    points = curve((torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS)
+    return References(test, selection, scale * points)
 
 
 def evaluate(at: Snapshot, *, scale: float = 1.0) -> dict[str, Tensor]:
     """Metrics of generated samples (c, 4096, 2), each (c,); parameters are not looked at."""
-    real = References(*(scale * part.to(at.samples.device) for part in references()))
-    directions = planar_directions(DIRECTIONS)
-    blur = mean_nearest_distance(at.samples[:, :FEW], real.curve) / (scale * SD * math.sqrt(2 / math.pi))
+    real, directions = references(scale), planar_directions(DIRECTIONS)
+    to_test, to_selection = sliced_w2sq_to_each(at.samples, (real.test, real.selection), directions)
+    blur = mean_nearest_distance(at.samples[:, :FEW], real.curve.to(at.samples.device)) / (
+        scale * SD * math.sqrt(2 / math.pi)
+    )
     values = {
-        "sliced_w2sq_n4096": sliced_w2sq(at.samples, real.test, directions),
+        "sliced_w2sq_n4096": to_test,
         "blur_n512": blur,
-        "selection": sliced_w2sq(at.samples, real.selection, directions),
+        "selection": to_selection,
     }
-    return {name: finite_or_nan(value, at.samples) for name, value in values.items()}
+    return all_finite_or_nan(values, at.samples)
 
 
 def swissroll(*, scale: float = 1.0) -> Task:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from study.lazy import torch
 from study.metrics.classes import class_counts, labels
 from study.metrics.divergence import kl_to_uniform
-from study.metrics.trials import each, finite_or_nan
+from study.metrics.trials import all_finite_or_nan, by_rows
 from study.tasks.base import Snapshot
 from study.tasks.digit_sets import (
     CLASSES,
@@ -16,9 +16,9 @@ from study.tasks.digit_sets import (
     TURN,
     DigitSet,
     Reference,
-    channel_logits,
     colour_variance,
-    distance,
+    distances,
+    logits_of,
     novelty,
     refer,
     tint,
@@ -65,17 +65,18 @@ class Tinted(NamedTuple):
         """Metrics of generated samples (c, n, 3 d), each (c,)."""
         samples, real = at.samples, reference(self.digits)
         grey = value(samples)
-        logits = each(lambda x: channel_logits(self.digits, x), samples)
+        to_test, to_selection = distances(logits_of(self.digits, at), real, native=at.native)
+        of_grey = by_rows(self.digits.logits, grey, native=at.native)
         values = [
-            distance(logits, real.test, real.variance),
-            kl_to_uniform(class_counts(labels(each(self.digits.logits, grey)), CLASSES)),
+            to_test,
+            kl_to_uniform(class_counts(labels(of_grey), CLASSES)),
             colour_variance(samples) / spread(self.digits),
         ]
         if self.digits.few:
             values.append(novelty(grey[:, :NEIGHBOURS], real))
         named = dict(zip(self.metrics, values, strict=True))
-        named["selection"] = distance(logits, real.selection, real.variance)
-        return {name: finite_or_nan(value, samples) for name, value in named.items()}
+        named["selection"] = to_selection
+        return all_finite_or_nan(named, samples)
 
 
 @functools.cache

@@ -63,7 +63,9 @@ def test_graphs_are_a_gpus_and_only_where_they_are_asked_for(trial_of, compiles)
     assert chosen("captured", trial_of(1), "cuda") == CAPTURED
     assert chosen("auto", trial_of(10**6), "cuda") == RECORDED
     for ask in (lambda: chosen("captured", trial_of(1), "cpu"), lambda: slower("captured", [trial_of(1)], "cpu")):
-        with pytest.raises(UserError, match=r"^execution\.program = 'captured': graphs are a GPU's, and the device is cpu"):
+        with pytest.raises(
+            UserError, match=r"^execution\.program = 'captured': graphs are a GPU's, and the device is cpu"
+        ):
             ask()
 
 

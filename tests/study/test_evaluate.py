@@ -6,15 +6,22 @@ import pytest
 import torch
 
 from study import evaluate as module
+from study import evaluation_program as programs
+from study.errors import UserError
 from study.evaluate import evaluate
 from study.game import Game, generator_parameters
 from study.layers import NORMALISATION_EPSILON
 from study.methods import parse_method
+from study.native import mapped
+from study.native import program as native_program
+from study.native.build import NoCompiler
 from study.networks.base import split
 from study.optimisers import OPTIMISERS
 from study.prng import Role, key_words, normal
+from study.schema import NATIVE, RECORDED
 from study.tasks.table import get_task
-from study.train import train
+from study.train import NUMBERS, start, train
+from tests.study.native_case import keys_of, needs_compiler
 
 KEYS = key_words(["0123456789abcdef", "fedcba9876543210"])
 
@@ -50,9 +57,9 @@ def test_pieces_are_the_samples_that_one_pass_makes(monkeypatch, name, value, si
     evaluate(game, tensors, KEYS, index=3)
     monkeypatch.setattr(module, name, value)
     passes = []
-    apply = module.generator_input
+    apply = programs.generator_input
     monkeypatch.setattr(
-        module, "generator_input", lambda game, z, label: passes.append(len(z)) or apply(game, z, label)
+        programs, "generator_input", lambda game, z, label: passes.append(len(z)) or apply(game, z, label)
     )
     evaluate(game, tensors, KEYS, index=3)
     assert passes == sizes
@@ -164,3 +171,134 @@ def test_data_that_change_are_told_how_much_of_the_budget_is_spent():
     real = draw(game, KEYS, range(3, 6), dtype=torch.float64, total=8)["real_d"]
     assert real.shape == (2, 3, 2, 64, 2)
     assert torch.equal(real[:, :, 0, 0, 0], torch.tensor([[3 / 8, 4 / 8, 5 / 8]] * 2, dtype=torch.float64))
+
+
+def state_of(game, capacity=3, dtype=torch.float32):
+    """A pack as it starts, its critics and running statistics moved so that there is something to see."""
+    keys = keys_of(capacity)
+    tensors = start(game, keys, dict.fromkeys(NUMBERS, torch.full((capacity,), 0.5, dtype=dtype)), dtype=dtype)
+    moved = torch.linspace(0.5, 1.5, capacity, dtype=dtype)[:, None]
+    return keys, tensors | {name: moved * tensors[name] for name in ("statistics",) if name in tensors}
+
+
+METHODS = ["ns", "ns+cond", "ns+vbn", "ns+sn", "ns+mix", "ns+ema", "ns+minibatch"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("method", METHODS)
+def test_compiled_samples_are_the_recorded_ones(method):
+    game, seen = watched("ring8", method, evaluation_samples=300)
+    keys, tensors = state_of(game)
+    for program in (RECORDED, NATIVE):
+        evaluate(game, tensors, keys, index=3, program=program)
+    # draws to 5e-7, through three layers of weights below 1 and in another order of sums
+    torch.testing.assert_close(seen[1].samples, seen[0].samples, rtol=0, atol=1e-5)
+    assert seen[1].labels is seen[0].labels is None or torch.equal(seen[1].labels, seen[0].labels)
+    assert (seen[1].native, seen[1].whole) == (True, method != "ns+minibatch")
+    assert (seen[0].native, seen[0].whole) == (False, False)
+
+
+@needs_compiler
+def test_compiled_batch_normalisation_uses_running_statistics():
+    game, seen = watched("ring8", "ns", (("norm_g", "batch"),), evaluation_samples=150)
+    keys, tensors = state_of(game)
+    for program in (RECORDED, NATIVE):
+        evaluate(game, tensors, keys, index=0, program=program)
+    torch.testing.assert_close(seen[1].samples, seen[0].samples, rtol=0, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("method", ["ns", "ns+sn", "wgan+gp1"])
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 500])
+def test_compiled_discriminators_see_what_recorded_ones_see(method, count):
+    game, seen = watched("ring8", method, evaluation_samples=8)
+    keys, tensors = state_of(game, dtype=torch.float64)
+    for program in (RECORDED, NATIVE):
+        evaluate(game, tensors, keys, index=0, program=program)
+    points = torch.randn(count, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for x in (points.expand(3, -1, -1), torch.stack([points, 2 * points, -points])):
+        outputs, slope = seen[0].critic(x), seen[0].slope(x)
+        # three layers of up to 64 terms
+        close = {"rtol": 0, "atol": 200 * 2**-52}
+        torch.testing.assert_close(seen[1].critic(x), outputs, **close)
+        torch.testing.assert_close(seen[1].slope(x), slope, **close)
+        for at in seen:
+            both = at.critic_and_slope(x)
+            torch.testing.assert_close(both[0], outputs, **close)
+            torch.testing.assert_close(both[1], slope, **close)
+
+
+@needs_compiler
+def test_in_float64_compiled_evaluations_have_the_same_draws_to_the_last_bit():
+    game, seen = watched("ring8", "ns", evaluation_samples=300)
+    keys, tensors = state_of(game, dtype=torch.float64)
+    for program in (RECORDED, NATIVE):
+        evaluate(game, tensors, keys, index=5, program=program)
+    torch.testing.assert_close(seen[1].samples, seen[0].samples, rtol=0, atol=200 * 2**-52)
+
+
+CLOSE = {
+    "ring8": 1e-3,
+    "grid25": 1e-3,
+    "swissroll": 1e-4,
+    "mixture1d": 1e-2,
+    "digits": 1e-3,
+    "digits-critic": 1e-2,
+    "two-gaussians": 1e-4,
+    "lines": 1e-4,
+    "frozen": 1e-4,
+    "flipped": 1e-2,
+    "manifold[d=8, generator=mlp]": 1e-3,
+}
+"""By how much, relative to 1 or to itself, a value may change where some samples round to another cell or neighbour."""
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", CLOSE)
+def test_values_of_tasks_are_those_of_recorded_evaluations(name):
+    game = Game(get_task(name), parse_method("ns"), OPTIMISERS["adam"], 1)
+    keys, tensors = state_of(game)
+    recorded = evaluate(game, tensors, keys, index=1)
+    native = evaluate(game, tensors, keys, index=1, program=NATIVE)
+    assert native.keys() == recorded.keys()
+    for metric, value in recorded.items():
+        torch.testing.assert_close(native[metric], value, rtol=CLOSE[name], atol=CLOSE[name], msg=metric)
+
+
+@needs_compiler
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("name", ["ring8", "digits", "digits-critic"])
+def test_a_diverged_trial_leaves_compiled_neighbours_alone(name, bad):
+    game = Game(get_task(name), parse_method("ns"), OPTIMISERS["adam"], 1)
+    keys, tensors = state_of(game)
+    clean = evaluate(game, tensors, keys, index=0, program=NATIVE)
+    tensors = {key: value.clone() for key, value in tensors.items()}
+    for key in ("theta", "phi"):
+        tensors[key][1] = bad
+    values = evaluate(game, tensors, keys, index=0, program=NATIVE)
+    for metric, value in values.items():
+        assert torch.equal(value[[0, 2]], clean[metric][[0, 2]]), metric
+        assert bad == 1e30 or value[1].isnan(), metric
+
+
+@needs_compiler
+def test_compiled_values_belong_to_the_trial_whatever_its_place():
+    game = Game(get_task("ring8"), parse_method("ns"), OPTIMISERS["adam"], 1)
+    keys, tensors = state_of(game, 4)
+    together = evaluate(game, tensors, keys, index=2, program=NATIVE)
+    order = torch.tensor([2, 0, 3, 1])
+    moved = evaluate(game, {name: t[order] for name, t in tensors.items()}, keys[order], index=2, program=NATIVE)
+    for metric, value in together.items():
+        assert torch.equal(moved[metric], value[order]), metric
+
+
+def test_who_asks_for_compiled_programs_gets_no_others(monkeypatch):
+    def nothing(*_):
+        raise NoCompiler("there is none")
+
+    game, _ = watched("ring8", "ns", evaluation_samples=16)
+    keys, tensors = state_of(game)
+    monkeypatch.setattr(mapped, "library", nothing)
+    monkeypatch.setattr(native_program, "library", nothing)
+    with pytest.raises(UserError, match="program 'native': there is none"):
+        evaluate(game, tensors, keys, index=0, program=NATIVE)

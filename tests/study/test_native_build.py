@@ -11,6 +11,7 @@ import torch
 
 from study import program as programs
 from study.errors import UserError
+from study.evaluate import evaluate
 from study.native import build
 from study.native.build import NoCompiler, cache_folders, compiler, library, missing
 from study.program import make_program
@@ -183,7 +184,12 @@ def test_training_asks_for_the_compiled_program(small_pack, monkeypatch):
         "study.train.advance",
         lambda program, *args, **kwargs: used.append(program) or programs.advance(program, *args, **kwargs),
     )
+    measured = []
+    monkeypatch.setattr(
+        "study.train.evaluate", lambda *args, **kwargs: measured.append(kwargs["program"]) or evaluate(*args, **kwargs)
+    )
     state = train(small_pack("ring8", "ns").trials, capacity=4, dtype=torch.float32, program=NATIVE)
     assert used
     assert all(program.blocks for program in used)
     assert state.program == NATIVE
+    assert measured == [NATIVE] * 3

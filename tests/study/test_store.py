@@ -71,6 +71,25 @@ def test_a_failing_write_keeps_the_old_content_and_leaves_nothing_behind(directo
     assert temporaries(directory) == []
 
 
+def test_what_is_of_the_moment_waits_for_no_disk_and_results_do(directory, monkeypatch):
+    waited, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: waited.append(descriptor) or real(descriptor))
+    for name in ("progress/a.json", "attempts/a.1.json"):
+        directory.write_json(name, {"pack": "a"})
+        assert directory.read_json(name) == {"pack": "a"}
+    assert waited == []
+    for name in ("trials/a.parquet", "history/a.parquet", "checkpoints/a", "lease.json", "progress.json"):
+        directory.publish(name, b"x")
+    assert len(waited) == 5
+    directory.makes = False
+    for name in ("progress/a.json", "attempts/a.json", "trials/a.parquet"):
+        Path(directory.root).rename(f"{directory.root}-away")
+        with pytest.raises(FileNotFoundError):
+            directory.publish(name, b"x")
+        assert not Path(directory.root).exists()  # a run directory that is gone is not made anew
+        Path(f"{directory.root}-away").rename(directory.root)
+
+
 def test_a_file_is_created_once(directory):
     assert directory.create("a.txt", b"first")
     assert not directory.create("a.txt", b"second")

@@ -75,3 +75,10 @@ def test_a_generator_of_one_hundred_modes_covers_one_hundred():
     assert counts.nonzero()[:, 1].tolist() == list(range(400, 500))
     # A tenth of all modes, hit evenly but for chance: log 10 and a floor of 99 / (2 n).
     assert float(kl_to_uniform(counts)[0]) == pytest.approx(math.log(10) + 99 / 52_000, abs=4 * math.sqrt(198) / 52_000)
+
+
+def test_the_first_of_equal_logits_is_the_label():
+    logits = torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 2.0], [-3.0, -5.0, -3.0]])
+    for found in (logits, logits.double(), logits[:, None].expand(-1, 4, -1)):
+        assert labels(found).reshape(3, -1)[:, 0].tolist() == [0, 1, 0]
+    assert labels(torch.empty(0, 4, 3)).shape == (0, 4)

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from study.metrics.divergence import entropy, histogram, jsd, jsd_on_grid, kl, kl_on_grid, kl_to_uniform
+from study.metrics.divergence import (
+    entropy,
+    histogram,
+    histogram_of_ordered,
+    jsd,
+    jsd_on_grid,
+    kl,
+    kl_on_grid,
+    kl_to_uniform,
+)
 
 weights = st.lists(st.integers(0, 50), min_size=6, max_size=6).filter(any)
 
@@ -145,3 +154,22 @@ def test_perfect_sampler_of_stacked_mnist_reaches_the_floor_of_its_kl():
     assert float(value.mean()) == pytest.approx(mean, abs=4 * sd / math.sqrt(trials))
     assert mean == pytest.approx(0.0194, abs=1e-4)
     assert float(value.min()) > 0.0157  # four standard deviations under the mean
+
+
+def test_numbers_in_order_have_the_histogram_of_any_order():
+    edges = torch.linspace(-1.5, 1.0, 8, dtype=torch.float64)
+    x = normal(4, 300, 1)
+    x[0, :8, 0], x[0, 8:16, 0] = edges, edges  # on every edge, the last included
+    x[1, :, 0] = 0.25  # all in one cell
+    x[2, :, 0] = 9.0  # all outside
+    for samples in (x, x.float()):
+        ordered = samples[..., 0].sort(1).values
+        assert torch.equal(histogram_of_ordered(ordered, edges), histogram(samples, [edges]))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_histogram_of_numbers_that_are_not_finite_is_nan(bad):
+    x = normal(2, 50)
+    x[1, 7] = bad
+    values = histogram_of_ordered(x.sort(1).values, torch.linspace(-1, 1, 4))
+    assert values.isnan().all(1).tolist() == [False, True]

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from study import kernels, metrics
 from study.metrics.classes import class_counts, covered, labels, modes_of_digits
-from study.metrics.divergence import entropy, histogram, jsd, jsd_on_grid, kl, kl_on_grid, kl_to_uniform
+from study.metrics.divergence import (
+    entropy,
+    histogram,
+    histogram_of_ordered,
+    jsd,
+    jsd_on_grid,
+    kl,
+    kl_on_grid,
+    kl_to_uniform,
+)
 from study.metrics.features import inception_score, kid, precision_recall
 from study.metrics.gaussian import Gaussian, distance_sq_affine, frechet, spread_affine, w2sq_affine
 from study.metrics.images import ms_ssim, ms_ssim_diversity
@@ -23,6 +32,7 @@ from study.metrics.modes import (
     ring_modes,
     typical_variance_ratio,
     w2sq_by_modes,
+    w2sq_to_modes,
 )
 from study.metrics.samples import (
     energy_distance,
@@ -32,7 +42,16 @@ from study.metrics.samples import (
     mmd2_unbiased,
     w2sq_samples,
 )
-from study.metrics.sliced import planar_directions, sliced_w1, sliced_w2sq, w1_line, w2sq_line
+from study.metrics.sliced import (
+    coupled,
+    planar_directions,
+    sliced_w1,
+    sliced_w2sq,
+    sliced_w2sq_to_each,
+    w1_line,
+    w2sq_line,
+)
+from study.metrics.trials import in_order
 
 
 def normal(*shape, seed=0):
@@ -42,6 +61,7 @@ def normal(*shape, seed=0):
 CENTRES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
 BASIS = torch.linalg.qr(normal(6, 2, seed=9))[0]
 OTHERS = normal(30, 2, seed=5)
+AXES = planar_directions(7)
 EDGES = [torch.linspace(-2, 2, 5), torch.linspace(-1, 1, 4)]
 CELLS = torch.full((13,), 1 / 13, dtype=torch.float64)
 IMAGE = normal(1, 2, 9, 9, seed=8)
@@ -59,7 +79,9 @@ OF_PLANE = {
     "mmd2_unbiased": lambda x: mmd2_unbiased(x, OTHERS, kernels.gaussian),
     "sliced_w1": lambda x: sliced_w1(x, OTHERS, planar_directions(7)),
     "sliced_w2sq": lambda x: sliced_w2sq(x, OTHERS, planar_directions(7)),
+    "sliced_w2sq_to_each": lambda x: sliced_w2sq_to_each(x, (coupled(40, OTHERS, AXES),) * 2, AXES)[1],
     "w2sq_by_modes": lambda x: w2sq_by_modes(x, CENTRES),
+    "w2sq_to_modes": lambda x: w2sq_to_modes(x, CENTRES),
     "ring_modes.captured": lambda x: ring_modes(x, CENTRES, sd=0.3).captured,
     "ring_modes.high_quality": lambda x: ring_modes(x, CENTRES, sd=0.3).high_quality,
     "ring_modes.variance_ratio": lambda x: ring_modes(x, CENTRES, sd=0.3).variance_ratio,
@@ -75,6 +97,7 @@ OF_PLANE = {
 }
 OF_LINE = {
     "w1_line": lambda x: w1_line(x, OTHERS[:, :1]),
+    "histogram_of_ordered": lambda x: histogram_of_ordered(in_order(x[..., 0]), EDGES[0])[:, 1],
     "w2sq_line": lambda x: w2sq_line(x, OTHERS[:, :1]),
 }
 OF_CELLS = {
@@ -122,17 +145,24 @@ SHAPES = [
 CASES = {name: (metric, shape) for table, shape in SHAPES for name, metric in table.items()}
 
 HELPERS = {
-    "gaussian": {"root", "moments_ddof1", "w2sq_gaussian", "project"},
-    "modes": {"nearest_mode", "transport_to_uniform", "high_quality_ceiling", "truncated_variance"},
-    "sliced": {"planar_directions", "random_directions"},
+    "gaussian": {"root", "moments_ddof1", "moments_of_trials", "w2sq_gaussian", "project"},
+    "modes": {"nearest_mode", "mode_shares", "high_quality_ceiling", "truncated_variance"},
+    "sliced": {"planar_directions", "random_directions", "coupled"},
+    "compiled": {"code", "nearest", "moments", "nearest_rows", "largest", "covariance", "transport"},
+    "transport": {"least_costs", "transport"},
+    "manifold": {"spread_of"},
     "images": {"quantise"},
     "classes": {"labels", "modes_of_digits"},
-    "trials": {"each", "rows", "finite_or_nan", "distances", "nearest_distances", "eigenvalues", "nuclear_norm"},
+    "trials": {
+        *("each", "by_rows", "rows", "finite_or_nan", "all_finite_or_nan", "in_order", "nearest_point"),
+        *("distances", "nearest_distances", "eigenvalues", "nuclear_norm"),
+    },
     "fidelity": {"weights_file", "check", "features", "mend_torchvision"},
 }
 """Public functions that are not metrics, by module."""
 
 every_metric = pytest.mark.parametrize("name", CASES)
+either = pytest.mark.usefixtures("with_and_without_compiled_code")
 
 
 def test_every_metric_is_in_the_suite():
@@ -143,6 +173,7 @@ def test_every_metric_is_in_the_suite():
         assert public <= {name.split(".")[0] for name in CASES}
 
 
+@either
 @every_metric
 def test_is_float64_with_one_value_per_trial(name):
     metric, shape = CASES[name]
@@ -154,6 +185,7 @@ def test_is_float64_with_one_value_per_trial(name):
     assert metric(torch.empty(0, *shape)).shape == (0,)
 
 
+@either
 @every_metric
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=9))
@@ -163,6 +195,7 @@ def test_trial_is_bit_identical_whatever_its_batch_mates(name, index):
     assert torch.equal(metric(x[index]), metric(x)[index])
 
 
+@either
 @every_metric
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("everything", [True, False])
@@ -176,6 +209,7 @@ def test_bad_trial_is_nan_and_disturbs_nobody(name, bad, everything):
     assert torch.equal(values[[0, 2, 3]], clean[[0, 2, 3]])
 
 
+@either
 @every_metric
 @pytest.mark.parametrize("scale", [1e160, 1e300])
 def test_overflow_raises_nothing_and_disturbs_nobody(name, scale):

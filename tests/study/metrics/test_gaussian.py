@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -8,11 +10,13 @@ from study.metrics.gaussian import (
     distance_sq_affine,
     frechet,
     moments_ddof1,
+    moments_of_trials,
     root,
     spread_affine,
     w2sq_affine,
     w2sq_gaussian,
 )
+from tests.study.native_case import needs_compiler
 
 EPS = 2.0**-52
 
@@ -124,3 +128,26 @@ def test_affine_distance_and_spread_are_those_of_samples():
     distance = float(distance_sq_affine(weight[None], bias[None], BASIS)[0])
     assert distance == pytest.approx(float(off.mean()), abs=4 * float(off.std()) / n**0.5)
     assert float(spread_affine(weight[None], BASIS)[0]) == pytest.approx(float(along.mean()), rel=4 * (2 / n) ** 0.5)
+
+
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=needs_compiler)])
+def test_moments_of_trials_are_those_of_each(native):
+    x = normal(4, 50, 7) + 3
+    found = moments_of_trials(x, native=native)
+    for i, trial in enumerate(x):
+        one = moments_ddof1(trial)
+        # sums of 50 products of order 10, in another order
+        torch.testing.assert_close(found.mean[i], one.mean, rtol=0, atol=50 * 10 * EPS)
+        torch.testing.assert_close(found.covariance[i], one.covariance, rtol=0, atol=50 * 10 * EPS)
+    none = moments_of_trials(x[:0], native=native)
+    assert (none.mean.shape, none.covariance.shape) == ((0, 7), (0, 7, 7))
+
+
+@needs_compiler
+def test_a_compiled_distance_is_that_of_the_same_moments():
+    x, reference = normal(3, 400, 5), moments_ddof1(normal(100, 5, seed=1))
+    x[1, 7, 2] = math.nan
+    found, expected = frechet(x, reference, native=True), frechet(x, reference)
+    assert found.isnan().tolist() == [False, True, False]
+    # moments to 1e-13, roots of eigenvalues of order 1
+    torch.testing.assert_close(found[[0, 2]], expected[[0, 2]], rtol=0, atol=1e-12)

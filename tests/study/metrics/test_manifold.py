@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from study.metrics.gaussian import Gaussian, distance_sq_affine, frechet, spread_affine, w2sq_affine
-from study.metrics.manifold import distance_sq_samples, lowest_spread_samples, spread_samples, w2sq_moments
+from study.metrics.manifold import (
+    distance_sq_samples,
+    lowest_spread_samples,
+    spread_of,
+    spread_samples,
+    w2sq_moments,
+)
 
 
 def normal(*shape, seed=0):
@@ -84,3 +90,11 @@ def test_no_spread_is_never_below_zero():
     x = normal(200, 30, 1) @ normal(1, 2, seed=1) @ BASIS.T  # one dimension of two
     assert (lowest_spread_samples(x, BASIS) >= 0).all()
     assert float(lowest_spread_samples(x, BASIS).max()) < 1e-12
+
+
+def test_what_is_known_of_the_spread_is_used():
+    x = normal(3, 40, 2) @ BASIS.T + 0.3
+    spread = spread_of(x, BASIS)
+    for metric in (spread_samples, lowest_spread_samples, w2sq_moments):
+        assert torch.equal(metric(x, BASIS, spread), metric(x, BASIS))
+        assert not torch.equal(metric(x, BASIS, spread._replace(along=4 * spread.along)), metric(x, BASIS))

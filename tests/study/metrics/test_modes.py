@@ -12,11 +12,14 @@ from study.metrics.modes import (
     high_quality_ceiling,
     lowest_variance_ratio,
     mode_counts,
+    mode_shares,
     mode_variance_ratios,
+    nearest_mode,
     ring_modes,
     truncated_variance,
     typical_variance_ratio,
     w2sq_by_modes,
+    w2sq_to_modes,
 )
 from study.metrics.samples import w2sq_samples
 
@@ -179,3 +182,32 @@ def test_no_mode_at_all_has_no_ratio_and_no_kl():
     assert lowest_variance_ratio(mode_variance_ratios(x, CENTRES, sd=0.01)).tolist() == [0]
     assert typical_variance_ratio(mode_variance_ratios(x, CENTRES, sd=0.01)).tolist() == [0]
     assert kl_to_uniform(mode_counts(x, CENTRES, sd=0.01)).isnan().all()
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.7, 20.0])
+def test_w2sq_to_modes_is_the_assignment_to_copies_of_them(spread):
+    x = CENTRES[torch.randint(4, (5, 32), generator=torch.Generator().manual_seed(0))] + spread * normal(5, 32, 2)
+    x[3] = x[3, :1]  # all samples in one place
+    x[4, :20] = 0  # as near to all modes
+    # 32 costs of up to 4 (spread + 1)^2, each rounded to 2^-46 of the largest
+    tolerance = 36 * (spread + 1) ** 2 * 2**-46
+    expected = w2sq_samples(x, CENTRES.repeat(8, 1))
+    torch.testing.assert_close(w2sq_to_modes(x, CENTRES), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(w2sq_to_modes(x.float(), CENTRES), w2sq_samples(x.float(), CENTRES.repeat(8, 1)))
+
+
+def test_samples_that_are_no_multiple_of_the_modes_are_shared_out():
+    x = CENTRES[:3][None]
+    # each of three samples is 4/12: 3/12 stay, and 1/12 of each goes to the fourth mode, at squares 2, 4 and 2
+    assert float(w2sq_to_modes(x, CENTRES)[0]) == pytest.approx((2 + 4 + 2) / 12, abs=1e-12)
+
+
+def test_w2sq_to_modes_has_no_value_where_a_square_overflows():
+    x = CENTRES.expand(3, 4, 2).clone()
+    x[1, 0, 0] = 1e200
+    assert w2sq_to_modes(x, CENTRES).isnan().tolist() == [False, True, False]
+
+
+def test_shares_of_modes_count_every_sample():
+    x = torch.tensor([[[1.0, 0.1], [0.9, 0.0], [0.0, 3.0]], [[-5.0, 0.0]] * 3])
+    assert mode_shares(nearest_mode(x, CENTRES), 4).tolist() == [[2, 1, 0, 0], [0, 0, 3, 0]]

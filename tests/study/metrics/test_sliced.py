@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.metrics.samples import w2sq_samples
-from study.metrics.sliced import planar_directions, random_directions, sliced_w1, sliced_w2sq, w1_line, w2sq_line
+from study.metrics.sliced import (
+    coupled,
+    planar_directions,
+    random_directions,
+    sliced_w1,
+    sliced_w2sq,
+    sliced_w2sq_to_each,
+    w1_line,
+    w2sq_line,
+)
 
 points = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
 
@@ -101,3 +110,30 @@ def test_directions_are_unit_vectors_and_the_same_for_the_same_seed():
     torch.testing.assert_close(first.square().sum(1), torch.ones(500).double())
     # The mean of u u^T is I / d; entries of one direction vary by less than 1.
     torch.testing.assert_close(first.T @ first / 500, torch.eye(7).double() / 7, rtol=0, atol=4 / 500**0.5)
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 9), (9, 6), (8, 16), (7, 7), (1, 5), (5, 1)])
+def test_distances_to_several_references_are_those_to_each(n, m):
+    x, directions = normal(3, n, 2), planar_directions(5)
+    references = [normal(m, 2, seed=seed) for seed in (1, 2)]
+    found = sliced_w2sq_to_each(x, [coupled(n, reference, directions) for reference in references], directions)
+    for values, reference in zip(found, references, strict=True):
+        for value, trial in zip(values, x, strict=True):
+            slow = np.mean([slow_line((trial @ u).tolist(), (reference @ u).tolist(), 2) for u in directions])
+            assert float(value) == pytest.approx(slow, rel=1e-12)
+
+
+def test_a_sample_is_at_no_distance_from_itself():
+    x, directions = 1e3 + normal(50, 3), random_directions(3, 4, generator=torch.Generator().manual_seed(1))
+    assert coupled(50, x, directions).spread == 0
+    assert float(sliced_w2sq(x[None], x, directions)[0]) == 0
+
+
+def test_what_is_coupled_to_a_point_has_a_mean_and_a_spread():
+    found = coupled(1, column([1.0, 2.0, 6.0]), torch.ones(1, 1))
+    assert found.mean.tolist() == [[pytest.approx(3, rel=1e-15)]]
+    assert float(found.spread) == pytest.approx((4 + 1 + 9) / 3, rel=1e-15)
+    # each of two points meets one and a half of three: (1, 1, 2) / 3 and (2, 6, 6) / 3
+    found = coupled(2, column([1.0, 2.0, 6.0]), torch.ones(1, 1))
+    assert found.mean[0].tolist() == pytest.approx([4 / 3, 14 / 3], rel=1e-14)
+    assert float(found.spread) == pytest.approx((2 / 9 + 32 / 9) / 2, rel=1e-14)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from study.tasks.critics import ONE_LOGIT, PROBABILITY, index, show, standing
+from study.tasks.base import Snapshot
+from study.tasks.critics import ONE_LOGIT, PROBABILITY, index, show, show_both, standing
 
 
 def test_losses_are_sorted_by_what_their_critic_gives():
@@ -33,7 +34,7 @@ def test_points_are_shown_in_batches_of_nearly_the_same_size(m, sizes):
         return x.sum(-1, keepdim=True)
 
     points = torch.arange(2.0 * m).view(m, 2)
-    found = show(look, points, trials=3, batch=64)
+    found = show(Snapshot({}, points, critic=look), look, points, trials=3, batch=64)
     assert [shape[1] for shape in seen] == sizes
     assert found.dtype == torch.float64
     assert found[..., 0].tolist() == [points.sum(1).tolist()] * 3
@@ -41,4 +42,30 @@ def test_points_are_shown_in_batches_of_nearly_the_same_size(m, sizes):
 
 def test_each_trial_is_shown_its_own_points():
     points = torch.arange(12.0).view(3, 2, 2)
-    assert torch.equal(show(lambda x: x, points, trials=3, batch=64), points.double())
+    assert torch.equal(show(Snapshot({}, points), lambda x: x, points, trials=3, batch=64), points.double())
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_outputs_and_slopes_are_asked_for_together_where_that_is_possible(whole, together):
+    asked = []
+
+    def ask(what, x):
+        asked.append((what, len(x[0])))
+        return x if what == "slope" else x.sum(-1, keepdim=True)
+
+    at = Snapshot(
+        {},
+        torch.empty(3, 0, 2),
+        critic=lambda x: ask("critic", x),
+        slope=lambda x: ask("slope", x),
+        critic_and_slope=(lambda x: (ask("critic", x), ask("slope", x))) if together else None,
+        whole=whole,
+    )
+    points = torch.arange(180.0).view(90, 2)
+    outputs, slopes = show_both(at, points, trials=3, batch=64)
+    assert outputs.dtype == slopes.dtype == torch.float64
+    assert outputs[..., 0].tolist() == [points.sum(1).tolist()] * 3
+    assert torch.equal(slopes, points.double().expand(3, -1, -1))
+    parts = [90] if whole else [45, 45]
+    assert asked == [*(("critic", size) for size in parts), *(("slope", size) for size in parts)]

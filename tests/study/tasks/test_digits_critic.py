@@ -177,7 +177,7 @@ def test_distance_is_that_of_digits():
     samples = torch.cat([fakes(), fakes(untrained)[:, :]], 1)
     assert samples.shape[1] == 2048
     expected = digits().evaluate(Snapshot({}, samples))["fd_digitsnet_logits_n2048"]
-    assert torch.equal(frechet_to_test(samples), expected)
+    assert torch.equal(frechet_to_test(Snapshot({}, samples)), expected)
 
 
 def test_data_and_networks_are_those_of_digits():

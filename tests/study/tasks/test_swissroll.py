@@ -8,7 +8,7 @@ from sklearn.datasets import make_swiss_roll
 
 from study.errors import UserError
 from study.tasks.base import Snapshot
-from study.tasks.swissroll import REFERENCE, SAMPLES, SD, curve, references, sample, swissroll
+from study.tasks.swissroll import REFERENCE, SAMPLES, SD, curve, draws, sample, swissroll
 from study.tasks.table import get_task
 
 FIRST, LAST = 1.5 * math.pi, 4.5 * math.pi
@@ -156,9 +156,9 @@ def test_samples_are_those_of_scikit_learn():
 
 def test_moments_of_the_references_are_the_datas():
     mean, covariance = moments()
-    real = references()
-    assert not torch.equal(real.test, real.selection)
-    for split in (real.test, real.selection):
+    test, selection = draws()
+    assert not torch.equal(test, selection)
+    for split in (test, selection):
         assert split.shape == (REFERENCE, 2)
         # Four deviations of a mean of 8192, and of a covariance, whose entries are bounded by 1.9^2 and vary by less.
         error = 4 * covariance.diagonal().sqrt() / math.sqrt(REFERENCE)
@@ -167,10 +167,10 @@ def test_moments_of_the_references_are_the_datas():
 
 
 def test_references_are_drawn_once():
-    before = references()
+    before = draws()
     state = torch.random.get_rng_state()
-    references.cache_clear()
-    assert all(torch.equal(old, new) for old, new in zip(before, references(), strict=True))
+    draws.cache_clear()
+    assert all(torch.equal(old, new) for old, new in zip(before, draws(), strict=True))
     assert torch.equal(state, torch.random.get_rng_state())
 
 

@@ -1,0 +1,178 @@
+"""A function of one trial's tensors and of points, for any number of points of every trial, as a program of C++.
+
+The points are taken some at a time, few enough that what is computed of them stays in the cache of its core.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.errors import UserError
+from study.native.build import NoCompiler, library
+from study.native.emit import Function
+from study.native.program import addresses, source_of, translated
+from study.native.statements import TYPES
+from study.native.views import Unsupported
+from study.schema import NATIVE
+
+Tensors = dict[str, Tensor]
+TOGETHER = 128
+"""Points that are taken together."""
+FUNCTIONS = 16
+"""Functions of points that are kept compiled."""
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped:
+    """A compiled function of points.
+
+    Attributes:
+        run: The compiled function.
+        inputs: Names of the tensors that it looks at.
+        points: Names of those that hold points.
+        forms: Of each tensor, the shape that belongs to a trial or a point, and the type of its numbers.
+        results: The same of its results.
+        constants: What it looks up.
+    """
+
+    run: Callable[..., object]
+    inputs: tuple[str, ...]
+    points: tuple[str, ...]
+    forms: Mapping[str, tuple[torch.Size, torch.dtype]]
+    results: Mapping[str, tuple[torch.Size, torch.dtype]]
+    constants: tuple[Tensor, ...]
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> Tensors:
+        """Results (c, n, ...) by name, of tensors (c, ...) and points (c, n, ...).
+
+        Raises:
+            ValueError: If a tensor has another shape or type than was compiled for.
+        """
+        trials, count = tensors[self.points[0]].shape[:2]
+        size = max(count, TOGETHER) if count else 0
+        for name in self.inputs:
+            self._refuse(name, tensors[name], (trials, count) if name in self.points else (trials,))
+        given = {name: self._padded(name, tensors[name], size) for name in self.inputs}
+        apart = (ctypes.c_int64 * len(given))(*(tensor.stride(0) for tensor in given.values()))
+        outputs = {name: _empty((trials, size, *form), dtype) for name, (form, dtype) in self.results.items()}
+        if trials and count:
+            pointers = addresses([*given.values(), *outputs.values(), *self.constants])
+            self.run(ctypes.c_int64(trials), ctypes.c_int64(size), apart, pointers)
+        return {name: output[:, :count] for name, output in outputs.items()}
+
+    def _padded(self, name: str, tensor: Tensor, size: int) -> Tensor:
+        """Points no fewer than are taken together: a program has one size."""
+        if name in self.points and tensor.shape[1] < size:
+            more = tensor[:, -1:].expand(-1, size - tensor.shape[1], *tensor.shape[2:])
+            tensor = torch.cat([tensor, more], 1)
+        return tensor if tensor[:1].is_contiguous() else tensor.contiguous()  # trials may lie apart, or be one
+
+    def _refuse(self, name: str, tensor: Tensor, leading: tuple[int, ...]) -> None:
+        """Compiled code would read on beyond the end of a tensor that is too small."""
+        form, dtype = self.forms[name]
+        wanted = (*leading, *form)
+        if tensor.shape != wanted or tensor.dtype is not dtype or tensor.device.type != "cpu":
+            found = f"{tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}"
+            raise ValueError(f"{name} must be {wanted} of {dtype} on the CPU, got {found}")
+
+
+def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor], points: tuple[str, ...]) -> Mapped:
+    """Compile a function.
+
+    Args:
+        function: Maps the tensors of one trial and points (n, ...) to results (n, ...); each row of the results is to
+            follow from that row of the points alone.
+        example: Tensors (c, ...) of a pack and points (c, n, ...), with n at least 1; only their forms matter.
+        points: Names of the tensors that hold points.
+
+    Raises:
+        Unsupported: If it has an operation that is not translated.
+        NoCompiler: If nothing can be compiled here.
+    """
+    some = {name: _some(tensor) if name in points else tensor for name, tensor in example.items()}
+    made = translated("update", function, some, ())
+    names = list(example)
+    with torch.no_grad():
+        results = function({name: tensor[0] for name, tensor in some.items()})
+    inputs = tuple(names[position] for position in made.inputs)
+    return Mapped(
+        run=library(source_of([made], _runner(made, inputs, some, points, results))).run,
+        inputs=inputs,
+        points=tuple(name for name in names if name in points),
+        forms={name: (tensor.shape[2 if name in points else 1 :], tensor.dtype) for name, tensor in example.items()},
+        results={name: (results[name].shape[1:], results[name].dtype) for name in made.outputs},
+        constants=made.constants,
+    )
+
+
+@lru_cache(maxsize=FUNCTIONS)
+def of_points(function: Callable[[Tensor], Tensor], shape: torch.Size, dtype: torch.dtype) -> Mapped | None:
+    """A function of `points` (n, ...) alone as one whose result is named "results"; None where it is not translated."""
+    example = {"points": torch.full((1, TOGETHER, *shape), 0.5, dtype=dtype)}
+    return compiled_or_none(lambda: mapped(lambda trial: {"results": function(trial["points"])}, example, ("points",)))
+
+
+def compiled_or_none(make: Callable[[], Made]) -> Made | None:
+    """What a function compiles; None where it has operations that are not translated.
+
+    Raises:
+        UserError: If nothing can be compiled on this machine: who asked for it must not get other bits.
+    """
+    try:
+        return make()
+    except Unsupported:
+        return None
+    except NoCompiler as error:
+        raise UserError(f"program {NATIVE!r}: {error}") from None
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory of numpy, which asks for large pages: fresh small ones for all samples of a pack cost as much as they."""
+    return torch.from_numpy(np.empty(shape, torch.empty((), dtype=dtype).numpy().dtype))
+
+
+def _some(tensor: Tensor) -> Tensor:
+    """As many points as are taken together."""
+    index = torch.arange(TOGETHER, device=tensor.device) % tensor.shape[1]
+    return tensor[:, index]
+
+
+def _runner(
+    function: Function,
+    inputs: tuple[str, ...],
+    example: Mapping[str, Tensor],
+    points: tuple[str, ...],
+    results: Tensors,
+) -> str:
+    """The loops over trials and points. Where the number of points is no multiple, the last ones are done twice."""
+    arguments = []
+    for i, name in enumerate(inputs):
+        each = f" + point * {example[name][0, 0].numel()}" if name in points else ""
+        arguments.append(f"static_cast<const {TYPES[example[name].dtype]}*>(tensors[{i}]) + trial * apart[{i}]{each}")
+    for i, name in enumerate(function.outputs, start=len(arguments)):
+        size = results[name][0].numel()
+        kind = f"{TYPES[results[name].dtype]}*"
+        arguments.append(f"static_cast<{kind}>(tensors[{i}]) + (trial * count + point) * {size}")
+    for i, tensor in enumerate(function.constants, start=len(arguments)):
+        arguments.append(f"static_cast<const {TYPES[tensor.dtype]}*>(tensors[{i}])")
+    return "\n".join(
+        [
+            'extern "C" void run(int64_t trials, int64_t count, const int64_t* apart, void* const* tensors) {',
+            f"  alignas(64) static thread_local char scratch[{max(1, function.scratch)}];",
+            "  for (int64_t trial = 0; trial < trials; ++trial)",
+            f"    for (int64_t first = 0; first < count; first += {TOGETHER}) {{",
+            f"      const int64_t point = first > count - {TOGETHER} ? count - {TOGETHER} : first;",
+            f"      {function.name}({', '.join([*arguments, 'scratch'])});",
+            "    }",
+            "}",
+        ]
+    )

@@ -1,0 +1,93 @@
+"""Functions of points as compiled programs: any number of points, wherever they lie."""
+
+import pytest
+import torch
+
+from study.native.mapped import TOGETHER, mapped, of_points
+from study.native.views import Unsupported
+from tests.study.native_case import needs_compiler
+
+pytestmark = needs_compiler
+
+TABLE = torch.linspace(-1, 1, 300, dtype=torch.float64).view(3, 100)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def bent(trial):
+    """Two results: one by the trial's weights, one by a table that all share."""
+    x = trial["x"]
+    return {"bent": torch.tanh(x @ trial["weight"]) + trial["label"][:, None], "looked_up": (x @ TABLE).sum(1)}
+
+
+EXAMPLE = {"weight": normal(2, 3, 4), "x": normal(2, 5, 3), "label": torch.ones(2, 5, dtype=torch.int64)}
+
+
+@pytest.fixture(scope="module")
+def program():
+    return mapped(bent, EXAMPLE, ("x", "label"))
+
+
+@pytest.mark.parametrize("count", [1, 5, TOGETHER - 1, TOGETHER, TOGETHER + 1, 2 * TOGETHER, 3 * TOGETHER + 7])
+def test_any_number_of_points_gives_the_functions_results(program, count):
+    tensors = {"weight": normal(4, 3, 4), "x": normal(4, count, 3), "label": torch.arange(4 * count).view(4, count) % 3}
+    found = program(tensors)
+    for i in range(4):
+        expected = bent({name: tensor[i] for name, tensor in tensors.items()})
+        # sums of 3 and of 300 products of order 3
+        torch.testing.assert_close(found["bent"][i], expected["bent"], rtol=0, atol=10 * 2**-52)
+        torch.testing.assert_close(found["looked_up"][i], expected["looked_up"], rtol=0, atol=900 * 2**-52)
+
+
+def test_points_that_all_trials_share_and_points_of_a_larger_tensor_are_not_copied(program):
+    weight, label = normal(4, 3, 4), torch.zeros(4, 200, dtype=torch.int64)
+    points, wide = normal(200, 3), normal(4, 500, 3)
+    for x in (points.expand(4, -1, -1), wide[:, 100:300], normal(4, 200, 6)[..., ::2]):
+        found = program({"weight": weight, "x": x, "label": label})
+        again = program({"weight": weight, "x": x.clone(), "label": label})
+        assert all(torch.equal(found[name], again[name]) for name in found)
+
+
+def test_no_trials_and_no_points_give_none(program):
+    for trials, count in ((0, 7), (3, 0)):
+        label = torch.zeros(trials, count, dtype=torch.int64)
+        found = program({"weight": normal(trials, 3, 4), "x": normal(trials, count, 3), "label": label})
+        assert found["bent"].shape == (trials, count, 4)
+        assert found["looked_up"].shape == (trials, count)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("weight", normal(2, 3, 5)),
+        ("weight", normal(1, 3, 4)),
+        ("weight", normal(2, 3, 4).float()),
+        ("x", normal(2, 200, 2)),
+        ("label", torch.zeros(2, 199, dtype=torch.int64)),
+        ("label", torch.zeros(2, 200)),
+    ],
+)
+def test_what_is_too_small_or_of_another_type_is_refused(program, name, other):
+    tensors = {"weight": normal(2, 3, 4), "x": normal(2, 200, 3), "label": torch.zeros(2, 200, dtype=torch.int64)}
+    program(tensors)
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        program(tensors | {name: other})
+
+
+def test_a_trials_results_do_not_depend_on_its_neighbours(program):
+    tensors = {"weight": normal(3, 3, 4), "x": normal(3, 300, 3), "label": torch.zeros(3, 300, dtype=torch.int64)}
+    together = program(tensors)
+    for i in range(3):
+        alone = program({name: tensor[i : i + 1] for name, tensor in tensors.items()})
+        assert torch.equal(alone["bent"], together["bent"][i : i + 1])
+
+
+def test_what_is_not_translated_is_said_or_none():
+    def cubic(x):
+        return torch.linalg.matrix_exp(x[:, :, None] * x[:, None])[:, 0]
+
+    with pytest.raises(Unsupported):
+        mapped(lambda trial: {"y": cubic(trial["x"])}, {"x": normal(1, 4, 3)}, ("x",))
+    assert of_points(cubic, torch.Size([3]), torch.float64) is None
