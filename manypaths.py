@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -20,6 +22,7 @@ from study.options import Address, Json, SweepFile, interrupt, without_key
 from study.terminal import say, show_json, show_rows, show_warning
 
 if TYPE_CHECKING:
+    from cluster.process import Process
     from study.spec import Sweep
 
 app = typer.Typer(
@@ -38,6 +41,9 @@ app.add_typer(cluster_commands)
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
     warnings.showwarning = show_warning
+    # looking for garbage takes a tenth of the start, for modules are many objects, and as long again at the end
+    gc.set_threshold(100_000, 20, 20)
+    atexit.register(gc.disable)
     try:
         app()
         sys.stdout.flush()
@@ -120,42 +126,10 @@ def run(
     json_: Json = False,
 ) -> None:
     """Run whatever a sweep lacks: all of it, the rest after a stop, or nothing. Exit code 1 if trials were lost."""
-    from cluster.executors import executor_of
-    from study.choice import slower
-    from study.progress import live
-    from study.replay import replay
-    from study.store import RunDirectory
-    from study.sweep_run import load, lost, resolve_device, run_sweep
+    from cluster.process import ahead
 
-    sweep, trials = load(file)
-    directory = RunDirectory(out or f"runs/{sweep.name}")
-    if trial is not None:
-        row, same = replay(directory, sweep, trials, trial)
-        show_json(row) if json_ else show_rows([{"column": name, "value": value} for name, value in row.items()])
-        equal = "equal" if same else "NOT equal"
-        say("no stored row to compare with" if same is None else f"{equal}, to the bit, to the stored row")
-        raise typer.Exit(1 if same is False else 0)
-    for name in {"SIGTERM", "SIGUSR1"} & set(dir(signal)):  # the second is what SLURM sends before it takes a node away
-        signal.signal(getattr(signal, name), interrupt)
-    try:
-        executor = executor_of(sweep, address, in_process=in_process)
-        note = None if address else slower(sweep.execution.program, trials.kinds, resolve_device(sweep))
-        if note:
-            say(note)
-        prepared, tally = run_sweep(directory, sweep, trials, executor, watch=live, say=say)
-    except KeyboardInterrupt as stop:
-        say(f"stopped: what is finished is kept in {directory}; the same command goes on from there")
-        raise typer.Exit(128 + int(stop.args[0] if stop.args else signal.SIGINT)) from None
-    missing = lost(prepared)
-    if json_:
-        show_json(
-            {"out": str(directory), "planned": tally.planned, "done": tally.done, "lost": missing} | tally.statuses
-        )
-    else:
-        print(directory)
-    if missing:
-        say(f"{missing} trials were lost: {directory}/attempts says why, and the same command tries them again")
-        raise typer.Exit(1)
+    with ahead(address, wanted=not in_process and trial is None) as process:
+        _run(file, out, address, trial, process, in_process=in_process, json_=json_)
 
 
 @app.command()
@@ -190,6 +164,55 @@ def status(
     print("\n".join(["", *lines_of(found)]))
 
 
+def _run(
+    file: Path,
+    out: str | None,
+    address: str | None,
+    trial: str | None,
+    process: Process | None,
+    *,
+    in_process: bool,
+    json_: bool,
+) -> None:
+    """As `run`, while the process of a driver gets ready."""
+    from cluster.executors import executor_of
+    from study.choice import slower
+    from study.progress import live
+    from study.replay import replay
+    from study.store import RunDirectory
+    from study.sweep_run import load, lost, resolve_device, run_sweep
+
+    sweep, trials = load(file)
+    directory = RunDirectory(out or f"runs/{sweep.name}")
+    if trial is not None:
+        row, same = replay(directory, sweep, trials, trial)
+        show_json(row) if json_ else show_rows([{"column": name, "value": value} for name, value in row.items()])
+        equal = "equal" if same else "NOT equal"
+        say("no stored row to compare with" if same is None else f"{equal}, to the bit, to the stored row")
+        raise typer.Exit(1 if same is False else 0)
+    for name in {"SIGTERM", "SIGUSR1"} & set(dir(signal)):  # the second is what SLURM sends before it takes a node away
+        signal.signal(getattr(signal, name), interrupt)
+    try:
+        executor = executor_of(sweep, address, in_process=in_process, ahead=process)
+        note = None if address else slower(sweep.execution.program, trials.kinds, resolve_device(sweep))
+        if note:
+            say(note)
+        prepared, tally = run_sweep(directory, sweep, trials, executor, watch=live, say=say)
+    except KeyboardInterrupt as stop:
+        say(f"stopped: what is finished is kept in {directory}; the same command goes on from there")
+        raise typer.Exit(128 + int(stop.args[0] if stop.args else signal.SIGINT)) from None
+    missing = lost(prepared)
+    if json_:
+        show_json(
+            {"out": str(directory), "planned": tally.planned, "done": tally.done, "lost": missing} | tally.statuses
+        )
+    else:
+        print(directory)
+    if missing:
+        say(f"{missing} trials were lost: {directory}/attempts says why, and the same command tries them again")
+        raise typer.Exit(1)
+
+
 def _print_confirmation(file: Path, run_directory: str, method: str | None, task: str | None, *, json_: bool) -> None:
     """The confirmation sweep on standard output, so that it can be sent to a file; what to know of it beside."""
     from analysis.confirmation import confirm_region
@@ -209,7 +232,9 @@ def _print_confirmation(file: Path, run_directory: str, method: str | None, task
 
 
 def _workers(sweep: Sweep) -> int:
-    return sweep.execution.workers if isinstance(sweep.execution.workers, int) else os.cpu_count() or 1
+    from cluster.resources import cores
+
+    return sweep.execution.workers if isinstance(sweep.execution.workers, int) else cores()
 
 
 if __name__ == "__main__":

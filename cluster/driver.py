@@ -8,12 +8,12 @@ pack will follow) and `stop`; from here go `ready` and `beat` (with the nodes th
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import logging
 import os
 import re
-import secrets
 import signal
 import sys
 import tempfile
@@ -27,22 +27,21 @@ from typing import Any
 
 from cluster.address import AUTO
 from cluster.auth import HOW, not_let_in
+from cluster.head import small, use_workers_as_they_are
 from cluster.pruning import pruner_of, pruning, question
-from cluster.resources import Node
+from cluster.resources import Node, cores
 from cluster.scheduling import sparing
 from study.errors import UserError
 
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # half of Tune's cost per trial and most of its memory growth; rows do not pass through Tune
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's state, which is never read, would be written whole again and again
-    "TUNE_MAX_PENDING_TRIALS_PG": "256",  # with a searcher, Tune would start one trial at a time
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+SYSTEM: dict[str, Any] = {
+    "preload_python_modules": ["cluster.preloaded"],  # where workers cannot import it, packs will say so
+    # workers that wait for Tune, which takes a second or two, are not to be replaced meanwhile
+    "idle_worker_killing_time_threshold_ms": 600_000,
 }
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""On Linux, Ray replaces 127.0.0.1 by the outward address unless this is set."""
+"""What is asked of a local Ray's own processes."""
+
+OVER = {"done": True}
+"""Part of a pack's only report. Without it Tune asks once more, to hear that there is nothing more to report."""
 
 BEAT_SECONDS = 1.0
 
@@ -124,29 +123,32 @@ def main(descriptor: int) -> None:
     """Run packs until there are no more.
 
     Args:
-        descriptor: The file descriptor of the connection.
+        descriptor: The file descriptor of the connection, over which it is said what to run.
     """
+    gc.disable()  # looking for garbage takes a tenth of the time, again and again, and modules leave none
+    # seconds that would otherwise be spent when it is known what to run, and while Ray starts, which is mostly waiting
+    tune = threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True)
+    tune.start()
     connection = Connection(descriptor)
-    settings = json.loads(connection.recv_bytes())
-    line = Line(connection)
-    os.environ.update(SETTINGS)
-    address = settings["address"]
-    if address is None or address.startswith(("127.", "localhost", "[::1]")):
-        os.environ.update(LOOPBACK)
-    if address is None:
-        # otherwise Ray draws one and keeps it in the user's home, after which every Ray of that user asks for it
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    try:
+        settings = json.loads(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(1)
+    line, address = Line(connection), settings["address"]
     fault = connect(settings)
     if fault:
         line.send("refused", reason=fault)
         return
     import ray
 
+    gc.freeze()
+    gc.enable()
     if address is None:
         line.send("ready", pids=own_pids(), nodes=nodes(), grows=False, address=None)
     else:
         known = ray.get_runtime_context().gcs_address if address == AUTO else address
         line.send("ready", pids=[], nodes=nodes(), grows=grows(), address=known)
+    tune.join()  # two threads that import it may each find the other's half
     fit(line, settings)
     ray.shutdown()
 
@@ -155,25 +157,27 @@ def connect(settings: Mapping[str, Any]) -> str | None:
     """Start a local Ray, or join the cluster; what is wrong, in a sentence, if that cannot be."""
     import ray
 
-    # a second or two that would otherwise be spent after Ray has started, for which init only waits
-    threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True).start()
     address, scratch = settings["address"], Path(settings["scratch"])
-    cores = settings["workers"] or os.cpu_count() or 1
+    cpus = settings["workers"] or cores()
+    at_once = None
+    if settings["device"] == "cpu":
+        cpus = at_once = min(cpus, settings["waiting"])
     where: dict[str, Any] = (
         {"address": address}
         if address
         else {
             "address": "local",  # whatever RAY_ADDRESS says
-            "num_cpus": min(cores, settings["waiting"]) if settings["device"] == "cpu" else cores,
+            "num_cpus": cpus,
             "include_dashboard": False,
             "object_store_memory": 80 * 2**20,  # rows do not pass through it
             "_temp_dir": str(scratch / "r"),  # which Ray opens to everybody; what it lies in is its user's alone
+            "_system_config": SYSTEM,
         }
     )
     # Ray puts the current folder on its workers' import path, before everything else: let it be an empty one
     empty = scratch / "empty"
     empty.mkdir()
-    with contextlib.chdir(empty):
+    with contextlib.chdir(empty), contextlib.nullcontext() if address else small(at_once):
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -287,6 +291,7 @@ def fit(line: Line, settings: Mapping[str, Any]) -> None:
         flying.discard(trial.config["pack"])
         line.send("over", pack=trial.config["pack"], **found)
 
+    use_workers_as_they_are(small=settings["address"] is None)
     settings = {**settings, "pruner": pruner_of(settings["root"])}
     beat, flying = _beat(line), set[str]()
     tuner = tune.Tuner(
@@ -318,15 +323,15 @@ def trainable(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict
         try:
             from study import worker  # and torch, which the driver does without
         except Exception as error:  # noqa: BLE001 - what a node lacks is to be read, not Ray's account of it
-            return {"fault": "failed", "reason": f"{type(error).__name__}: {error}"}
+            return OVER | {"fault": "failed", "reason": f"{type(error).__name__}: {error}"}
         try:
             stop = None if settings["pruner"] is None else question(config["pack"])
             how = {"halvings": config["halvings"], "may_halve": not shares, "stop": stop}
             done = worker.run_pack(root, config["pack"], device=device, data=data, **how)
         except Exception as error:  # noqa: BLE001 - the attempt's note has it, and the sweep goes on
             fault = "crowded" if shares and worker.out_of_memory(error) else fault_of(root, error)
-            return {"fault": fault, "reason": f"{type(error).__name__}: {error}"}
-        return {"share": done.share}
+            return OVER | {"fault": fault, "reason": f"{type(error).__name__}: {error}"}
+        return OVER | {"share": done.share}
 
     return train_pack
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 Node = tuple[float, float]
 """CPUs and GPUs of a node that is alive."""
@@ -35,6 +38,21 @@ class Ask:
         if self.gpu:  # one pack never has parts of two
             packs = min(packs, math.floor(gpus) * math.floor(1 / self.gpu + 1e-9))
         return packs
+
+
+def cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs that this process may use: those of the machine, fewer where it is bound to some or in a container.
+
+    Args:
+        groups: Where Linux tells the limits of the control group that a container is.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # versions 2 and 1
+        with suppress(OSError, ValueError):  # there is no such file, or "max" in it
+            quota, period = (int(word) for name in names for word in (groups / name).read_text().split())
+            if quota > 0:
+                return max(1, min(bound, quota // period))
+    return bound
 
 
 def ask_of(device: str, *, gpu: float | None = None, taken: float = 0.0) -> Ask:

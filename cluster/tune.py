@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from cluster.address import AUTO, cluster_address, fault_at, wait_for
+from cluster.process import Process
 from cluster.resources import Ask, Node, ask_of, refusal, room
-from cluster.scratch import scratch
 from study.errors import UserError
 from study.executor import After, Queue
 from study.stopping import SAME_SECONDS, ends_too, requests
@@ -69,8 +64,6 @@ KEYS = {
 
 NONSENSE = "it said something that makes no sense"
 
-ROOT = Path(__file__).parents[1]
-
 
 class RayTune:
     """Runs packs as trials of one Ray Tune experiment, in reused worker processes."""
@@ -84,6 +77,7 @@ class RayTune:
         data: str | None = None,
         gpu: float | None = None,
         asked: bool = True,
+        ahead: Process | None = None,
     ) -> None:
         """Choose where to run.
 
@@ -95,9 +89,11 @@ class RayTune:
             data: The folder with the user's data sets, on every machine; None for each machine's own setting.
             gpu: The part of a GPU that each pack gets; None decides by the memory that packs take.
             asked: False if nobody asked for the device, which is then what this machine has.
+            ahead: A driver's process that was started before, for this address.
         """
         self.device, self.workers, self.address, self.data, self.gpu = device, workers, address, data, gpu
         self.at: str | None = None
+        self._ahead = ahead
         self._unsure = not asked and device == "cpu"
         self._taken = 0.0
         self._roomy = time.monotonic()
@@ -185,18 +181,17 @@ class RayTune:
             "workers": self.workers,
             "waiting": queue.waiting,
         }
-        with (
-            scratch() as (folder, lock),
-            _driver(settings | {"scratch": str(folder)}, folder, lock) as driver,
-        ):
-            return driver.serve(self, queue, stop)
+        process, self._ahead = self._ahead or Process(self.at), None
+        with contextlib.closing(process), ends_too(process.pid):
+            process.begin(settings)
+            return _Driver(process).serve(self, queue, stop)
 
 
 class _Driver:
     """A driver process, seen from here."""
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: Connection, log: Path) -> None:
-        self._process, self._connection, self._log = process, connection, log
+    def __init__(self, process: Process) -> None:
+        self._process, self._connection = process, process.connection
         self._heard, self._room, self._pids = time.monotonic(), 0, list[int]()
         self._patience, self._grows, self._handed = START_SECONDS, False, 0
 
@@ -216,10 +211,10 @@ class _Driver:
             gone = message["kind"] if message else self._missed(asked, executor.at)
             if gone:
                 return f"{gone}{self._last_words()}"
-        self._send({"kind": "end"})
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=GRACE_SECONDS)
-        return ""
+        if executor.at:
+            self._send({"kind": "end"})
+            self._process.wait(GRACE_SECONDS)
+        return ""  # a Ray of its own has nothing left to do, and nobody to say good-bye to
 
     def _hand_out(self, executor: RayTune, queue: Queue) -> None:
         while len(queue.running) < executor.in_flight(self._room) and self._handed < PACKS_OF_A_DRIVER:
@@ -277,38 +272,10 @@ class _Driver:
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
-            lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+            words = self._process.log.read_text(errors="replace")
+            lines = [line.strip() for line in words.splitlines() if line.strip()]
             return f"; its last words: {lines[-1][:300]}" if lines else ""
         return ""
-
-
-@contextlib.contextmanager
-def _driver(settings: Mapping[str, Any], folder: Path, lock: int) -> Iterator[_Driver]:
-    """A driver process, in a session of its own so that a terminal's Ctrl-C reaches this process alone."""
-    here, there = socket.socketpair()
-    log = folder / "driver.log"
-    # -P and a folder of its own: nothing in the user's folder may shadow what is imported
-    code = f"import sys; sys.path.append({str(ROOT)!r}); from cluster.driver import main; main({there.fileno()})"
-    with there, log.open("wb") as words:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # Tune's tables
-            stderr=words,
-            cwd=folder,
-            pass_fds=[there.fileno(), lock],
-            start_new_session=True,
-        )
-    connection = Connection(here.detach())
-    try:
-        connection.send_bytes(json.dumps(settings).encode())
-        with ends_too(process.pid):
-            yield _Driver(process, connection, log)
-    finally:
-        connection.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _dead(pid: int) -> bool:

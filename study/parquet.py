@@ -23,7 +23,7 @@ PART_FORMAT: dict[str, dict[str, Any]] = {
     # many parts of few rows and many columns: what a column costs beside its numbers is what reading them costs
     "trials": {"compression": "none", "use_dictionary": False, "write_statistics": False, "store_schema": False},
     "plan": {"compression": "zstd"},
-    "history": {"compression": "zstd", "write_statistics": False},
+    "history": {"compression": "zstd", "use_dictionary": False, "write_statistics": False},
     "samples": {"compression": "zstd", "use_dictionary": False, "write_statistics": False},
 }
 """How each table's parts are encoded."""
@@ -31,7 +31,7 @@ PART_FORMAT: dict[str, dict[str, Any]] = {
 MERGED_FORMAT: dict[str, Any] = {"compression": "zstd"}
 """How files of many packs are encoded."""
 
-GROUP_ROWS, GROUP_BYTES = {"plan": 2**14}, 2**24
+GROUP_ROWS, GROUP_BYTES = {"plan": 2**11}, 2**24
 """Rows of a group, and bytes, that are read at once where it is not all of a small file: a pack's are in few groups."""
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from study.errors import UserError
 from study.methods import parse_method
@@ -58,7 +58,7 @@ def _of_kind(trial: Trial, sweep: str) -> Row:
 
 def _identity(trial: Trial, pack: str, capacity: int, sweep: str) -> Row:
     method = parse_method(trial.method)
-    return asdict(trial.hyperparameters) | {
+    return {name: getattr(trial.hyperparameters, name) for name in Hyperparameters.__dataclass_fields__} | {
         "trial_id": trial.trial_id,
         "sweep": sweep,
         "task": trial.task,
@@ -143,13 +143,17 @@ def _places(root: str, part: str) -> tuple[Any, Any, Any, tuple[str, ...]]:
 def history_rows(state: PackState, trials: Sequence[Trial]) -> list[Row]:
     """Rows of `history`: every evaluation that a trial reached with finite values."""
     rows = []
+    evaluated = [
+        {name: np.asarray(array, np.float64).tolist() for name, array in evaluation.values.items()}
+        for evaluation in state.evaluations
+    ]
     for slot, (trial, outcome) in enumerate(zip(trials, outcomes(state, trials), strict=True)):
         task = get_task(trial.task)
         n_critic = trial.hyperparameters.n_critic
         for index, evaluation in enumerate(state.evaluations):
             if outcome.diverged_step is not None and evaluation.step >= outcome.diverged_step:
                 break
-            values = {name: float(array[slot]) for name, array in evaluation.values.items()}
+            values = {name: array[slot] for name, array in evaluated[index].items()}
             rows.append(
                 {name: values[name] for name in (*task.metrics, "loss_d", "loss_g", "grad_norm_d", "grad_norm_g")}
                 | {
@@ -170,10 +174,12 @@ def history_rows(state: PackState, trials: Sequence[Trial]) -> list[Row]:
 def trial_rows(state: PackState, pack: Pack, *, sweep: str, name: str, capacity: int, device: str) -> list[Row]:
     """Rows of `trials` for a trained pack; `name` is the planned pack and `capacity` what it was trained at."""
     trained = {"train_seconds": state.seconds / len(pack.trials), "device": device, "program": state.program}
+    series = _series(state, pack.trials[0])
+    tails = {name: tail_median(values) for name, values in series.items()}
     return [
         _identity(trial, name, capacity, sweep)
         | _steps(state, trial, outcome)
-        | _measured(state, slot, trial, outcome)
+        | _measured(series, tails, slot, trial, outcome)
         | trained
         for slot, (trial, outcome) in enumerate(zip(pack.trials, outcomes(state, pack.trials), strict=True))
     ]
@@ -206,26 +212,35 @@ def _steps(state: PackState, trial: Trial, outcome: Outcome) -> Row:
     }
 
 
-def _measured(state: PackState, slot: int, trial: Trial, outcome: Outcome) -> Row:
+def _series(state: PackState, trial: Trial) -> dict[str, NDArray[np.float64]]:
+    """What a pack's evaluations measured, of shape (evaluations, trials); empty where there was none."""
+    names = (*get_task(trial.task).metrics, "selection") if state.evaluations else ()
+    return {name: np.array([evaluation.values[name] for evaluation in state.evaluations]) for name in names}
+
+
+def _measured(
+    series: Mapping[str, NDArray[np.float64]],
+    tails: Mapping[str, NDArray[np.float64]],
+    slot: int,
+    trial: Trial,
+    outcome: Outcome,
+) -> Row:
     if outcome.diverged_step is not None:
         return {"success": False}
-    if len(state.evaluations) < trial.budget.evaluations:
-        return {}  # censored: what was measured is in its history
     task = get_task(trial.task)
-    series = {
-        name: np.array([evaluation.values[name][slot] for evaluation in state.evaluations])
-        for name in (*task.metrics, "selection")
-    }
-    primary = tail_median(series[task.primary])
-    return {name: tail_median(series[name]) for name in task.metrics} | {
+    if not series or len(series["selection"]) < trial.budget.evaluations:
+        return {}  # censored: what was measured is in its history
+    primary = float(tails[task.primary][slot])
+    return {name: float(tails[name][slot]) for name in task.metrics} | {
         "primary": primary,
-        "primary_last": float(series[task.primary][-1]),
-        "primary_best": float(series[task.primary][int(np.argmin(series["selection"]))]),
+        "primary_last": float(series[task.primary][-1, slot]),
+        "primary_best": float(series[task.primary][int(np.argmin(series["selection"][:, slot])), slot]),
         "success": primary <= task.threshold,
     }
 
 
-def tail_median(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Median over the last fifth of the evaluations, at least five of them (all, if there are fewer)."""
+def tail_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median over the last fifth of the evaluations, the first axis, at least five (all, if there are fewer)."""
     count = max(TAIL_LEAST, int(np.ceil(TAIL_SHARE * len(values))))
-    return float(np.median(values[-count:]))
+    with np.errstate(invalid="ignore"):  # of trials that diverged, whose medians nobody asks for
+        return np.asarray(np.median(values[-count:], axis=0))

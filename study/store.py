@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from study.files import write_whole
 from study.filesystem import REQUESTS
 from study.parquet import KEY, BrokenFileError, ForeignFileError, ParquetFolder
 from study.parts import BEING_MERGED, MERGED, Listing, Packs, Piece, packs_of
@@ -31,6 +32,10 @@ FOLDERS = ("plan", "trials", "history", "attempts", "progress", "checkpoints", "
 REPORT = ("report.html", "summary.csv", "comparisons.csv")
 ENTRIES = {SWEEP, MANIFEST, LEASE, COMPACTED, *FOLDERS, *REPORT}
 """Everything that belongs in a run directory."""
+
+OF_THE_MOMENT = ("attempts", "progress")
+"""Folders of what is told about packs while they run. Nothing is lost with it, so nobody waits until a disk has it:
+that takes longer than training to the next evaluation may."""
 
 RESULTS = ("history", "samples", "trials")
 """Tables with a part of each pack, which can be merged; the last is the commit."""
@@ -80,6 +85,15 @@ class RunDirectory(ParquetFolder):
 
     # Files
 
+    def publish(self, name: str, data: bytes) -> None:
+        """As `Folder.publish`; what is of the moment alone may be gone after the machine failed."""
+        if not self.local or name.partition("/")[0] not in OF_THE_MOMENT:
+            super().publish(name, data)
+            return
+        path = Path(self._path, name)
+        path.parent.mkdir(parents=self.makes, exist_ok=True)
+        write_whole(path, data)
+
     def listing(self, table: str) -> Listing:
         """The files of a table now, and which packs the merged ones hold."""
         names = [name.removesuffix(".parquet") for name in self.names(table, ".parquet")]
@@ -99,6 +113,8 @@ class RunDirectory(ParquetFolder):
 
     def noted(self, table: str) -> list[str]:
         """Merged files that there are, or were to be, of a table; noted before the first small file is removed."""
+        if self.local and not Path(self._path, COMPACTED).exists():
+            return []  # as nearly always, when a pack is written: reading takes long to find that out
         names = (self.read_json(COMPACTED) or {}).get(table)
         return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 

@@ -35,6 +35,9 @@ from study.trial import Trial, digest
 CHECKPOINT_ABOVE_SECONDS = 60.0
 """Packs expected to take longer keep a checkpoint, at every evaluation and at least as often as this."""
 
+PROGRESS_SECONDS = 1.0
+"""Between two notes of progress: evaluations may be some milliseconds apart, and a request to a bucket takes many."""
+
 OF_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO}
 """Errors of storage itself, which may be over before it is asked again."""
 
@@ -284,14 +287,15 @@ def _probe(directory: RunDirectory) -> None:
 def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int, program: str) -> PackState:
     """Train, showing progress at every evaluation, and checkpointing if it will take long."""
     kept = _Kept(work, trials, capacity)
-    total = trials[0].budget.evaluations
+    total, told = trials[0].budget.evaluations, [time.monotonic()]
 
     def after_evaluation(state: PackState) -> None:
         done = len(state.evaluations)
-        ended = sum(o.diverged_step is not None for o in outcomes(state, trials))
-        _report(work, len(trials), ended, done, total)
+        if time.monotonic() - told[0] >= PROGRESS_SECONDS:
+            told[0] = time.monotonic()
+            _report(work, len(trials), _diverged(state, trials), done, total)
         kept.after(state, due=done < total)
-        if work.stop is not None and done < total and not ended:
+        if work.stop is not None and done < total and not _diverged(state, trials):
             value = float(state.evaluations[-1].values[get_task(trials[0].task).primary][0])
             if work.stop(trials[0], done, value):
                 raise _Stopped(state)
@@ -314,6 +318,10 @@ def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int,
     except (KeyboardInterrupt, SystemExit):
         kept.keep_last()
         raise
+
+
+def _diverged(state: PackState, trials: Sequence[Trial]) -> int:
+    return sum(outcome.diverged_step is not None for outcome in outcomes(state, trials))
 
 
 class _Kept:

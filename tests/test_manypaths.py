@@ -384,3 +384,74 @@ def test_what_trains_nothing_imports_no_torch(arguments, file):
     )
     assert done.stdout
     assert set(done.stderr.split()) & {"torch", "ray", "pandas"} == set()
+
+
+TRAINS_NOTHING = """
+import sys
+import cluster.tune
+import manypaths
+
+def run(self, directory, packs, **_):
+    print(*sys.modules, file=sys.stderr)
+
+cluster.tune.RayTune.run = run
+manypaths.main()
+"""
+
+
+def test_the_process_that_reads_and_plans_imports_neither_torch_nor_ray(file, out):
+    """Nor does it while it waits for packs: those train elsewhere."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINS_NOTHING, "run", str(file), "--out", str(out)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1  # the trials are missing
+    assert done.stdout == f"{out}\n"
+    assert "study.sweep_run" in done.stderr.split()
+    assert set(done.stderr.split()) & {"torch", "ray"} == set()
+
+
+# Ray gets ready while the file is read
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """The processes of drivers that were started, none of them real."""
+    started = []
+
+    class Process:
+        def __init__(self, address):
+            self.address, self.begun, self.closed = address, False, False
+            started.append(self)
+
+        def begin(self, _):
+            self.begun = True
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr("cluster.process.Process", Process)
+    return started
+
+
+def test_a_bad_file_starts_no_ray_and_leaves_none(cli, file, processes):
+    file.write_text(FILE.replace('"ns"', '"nns"'))
+    code, printed, words = cli("run", file)
+    assert (code, printed, words.count("\n")) == (2, "", 1)
+    assert words.startswith(f"error: {file}: unknown loss in method 'nns'")
+    assert [(process.begun, process.closed) for process in processes] == [(False, True)]
+
+
+def test_a_finished_run_starts_no_ray_and_leaves_none(cli, file, run, processes):
+    assert cli("run", file, "--out", run)[:2] == (0, f"{run}\n")
+    assert [(process.begun, process.closed) for process in processes] == [(False, True)]
+
+
+def test_what_trains_here_gets_no_driver(cli, file, run, processes):
+    trial_id = pq.read_table(run / "trials")["trial_id"][0].as_py()
+    assert cli("run", file, "--out", run, "--in-process")[0] == 0
+    assert cli("run", file, "--out", run, "--trial", trial_id)[0] == 0
+    assert processes == []

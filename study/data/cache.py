@@ -70,7 +70,7 @@ def entry(source: Source, folder: Path) -> Entry:
         return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(target, source.name) as alone:
+        with at_work(target, source.name) as alone:
             if read(target) is None:
                 _prepare(target, source, alone=alone)
         found = read(target)
@@ -113,8 +113,16 @@ def _mapped(path: Path, shape: tuple[int, ...], kind: type[Any]) -> Any:  # noqa
 
 
 @contextlib.contextmanager
-def _lock(target: Path, name: str) -> Iterator[bool]:
-    """Wait for an entry's lock and hold it; gives False on a file system that knows no locks."""
+def at_work(target: Path, name: str) -> Iterator[bool]:
+    """Be the only process of this node that makes something; others wait.
+
+    Args:
+        target: What is made, in a folder that exists.
+        name: What it is called, for a process that waits long to say.
+
+    Yields:
+        False on a file system that knows no locks, where others may be at it too.
+    """
     patience = Patience()
     with target.with_name(f".{target.name}.lock").open("w") as file:
         while (held := _try_lock(file)) is None:

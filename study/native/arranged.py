@@ -9,6 +9,7 @@ import torch
 
 from study.native.builder import hollow
 from study.native.context import Context
+from study.native.statements import ADDRESS
 from study.native.views import Filled, Unsupported, Value, View, part
 
 aten = torch.ops.aten
@@ -44,8 +45,12 @@ def _slice(
     at: Context, x: Value, dim: int = 0, start: int | None = None, _end: int | None = None, step: int = 1
 ) -> Value:
     size = x.shape[dim]
-    first = 0 if start is None else min(start + size if start < 0 else start, size)
-    return part(x, dim % len(x.shape), first, at.shape[dim], step)
+    return part(x, dim % len(x.shape), _start(start or 0, size), at.shape[dim], step)
+
+
+def _start(start: int, size: int) -> int:
+    """The first index of a slice, counted from the front."""
+    return max(0, min(start + size if start < 0 else start, size))
 
 
 def _split(_at: Context, x: Value, sizes: int | Sequence[int], dim: int = 0) -> list[Value]:
@@ -88,21 +93,21 @@ def _filled(number: float | None) -> Callable[..., Value]:
 
 def _known(function: Callable[..., torch.Tensor]) -> Callable[..., Value]:
     def make(at: Context, *args: Any, **_: object) -> Value:  # noqa: ANN401
-        return at.builder.constant(function(*args).to(at.dtype))
+        return at.builder.constant(function(*args, dtype=at.dtype))
 
     return make
 
 
 def _index(at: Context, table: Value, places: Sequence[Value | None]) -> Value:
     """Rows of a table by their numbers."""
-    if len(places) != 1 or not isinstance(table, View) or places[0] is None:
-        raise Unsupported("aten.index by other than one tensor")
+    if len(places) != 1 or not isinstance(table, View) or places[0] is None or places[0].dtype is not torch.int64:
+        raise Unsupported("aten.index by other than one tensor of whole numbers")
     rows, wide = table.shape[0], at.builder.contiguous(table)
     number = at.builder.reshaped(places[0], (*places[0].shape, *(1,) * (len(table.shape) - 1)))
     # of the first row, and so many rows on; what lies outside stays inside of memory
     first = wide.cut(0, 0, 1).without(0).expanded(at.shape)
     inside = f"larger(smaller({{1}} < 0 ? {{1}} + {rows} : {{1}}, int64_t({rows - 1})), int64_t(0))"
-    form = f"(&{{0}})[{inside} * {wide.strides[0]}]"
+    form = f"{ADDRESS}0}})[{inside} * {wide.strides[0]}]"
     return at.builder.pointwise(at.dtype, form, first, number)
 
 
@@ -128,7 +133,7 @@ def _repeat(at: Context, x: Value, repeats: Sequence[int]) -> Value:
 
 def _slice_back(at: Context, x: Value, _sizes: object, dim: int, start: int, _end: int, step: int) -> Value:
     out = hollow(at.builder, at.dtype, at.shape)
-    first = start + at.shape[dim] if start < 0 else start
+    first = _start(start, at.shape[dim])
     at.builder.copy_into(out.cut(dim % len(at.shape), first, x.shape[dim], step), x)
     return out
 
@@ -178,6 +183,7 @@ ARRANGED: dict[object, Callable[..., Any]] = {
     aten.full_like.default: _filled(None),
     aten.arange.default: _known(torch.arange),
     aten.arange.start: _known(torch.arange),
+    aten.arange.start_step: _known(torch.arange),
     aten.eye.default: _known(torch.eye),
     aten.eye.m: _known(torch.eye),
     aten.linspace.default: _known(torch.linspace),

@@ -12,6 +12,7 @@ from torch import Tensor
 from study.native.build import library
 from study.native.emit import Function
 from study.native.program import addresses, source_of, translated
+from study.native.schedule import ALIGNMENT
 from study.native.statements import TYPES
 from study.native.views import Unsupported
 
@@ -58,6 +59,8 @@ class Blocks:
         drawn: Names of these draws, empty if the program makes its own.
         constants: What the program looks up.
         forms: Of each tensor, how many numbers a trial or a draw has, and their type.
+        bytes: Memory that it keeps for each thread that runs it: a trial's state twice, its draws, and what it works
+            in.
     """
 
     run: Callable[..., object]
@@ -66,6 +69,7 @@ class Blocks:
     drawn: tuple[str, ...]
     constants: tuple[Tensor, ...]
     forms: Mapping[str, tuple[int, torch.dtype]]
+    bytes: int
 
     def __call__(
         self, tensors: Mapping[str, Tensor], keys: Tensor, steps: range, *, total: int, updates: int
@@ -99,9 +103,10 @@ def blocks_of(recipe: Recipe) -> Blocks:
         Unsupported: If an update has an operation that is not translated. One in a draw only means that draws are made
             outside.
         NoCompiler: If nothing can be compiled here.
+        CompilerFailed: If others can be compiled and this cannot.
     """
     writer = _Writer(recipe)
-    run = library(source_of(writer.functions(), writer.text())).run
+    run = library(source_of(writer.functions(), writer.text()), quick=True).run
     return Blocks(
         run=run,
         state=tuple(writer.state),
@@ -109,6 +114,7 @@ def blocks_of(recipe: Recipe) -> Blocks:
         drawn=tuple(writer.drawn),
         constants=tuple(constant for function in writer.functions() for constant in function.constants),
         forms={name: (writer.size(name), recipe.example[name].dtype) for name in (*writer.state, *writer.read)},
+        bytes=writer.bytes(),
     )
 
 
@@ -180,18 +186,12 @@ class _Writer:
             *self._pointers(),
             "  for (int64_t trial = 0; trial < trials; ++trial) {",
             "    const int64_t* const key = keys + 2 * trial;",
-            *(
-                f"    std::memcpy({name}, of_{name} + trial * {self.size(name)}, {self.size(name)} * sizeof *{name});"
-                for name in self.state
-            ),
+            *(f"    copy({name}, of_{name} + trial * {self.size(name)}, {self.size(name)});" for name in self.state),
             f"    const int64_t end = {self._alive()} ? first + steps : first;",
             "    for (int64_t step = first; step < end; ++step) {",
             *self._step(),
             "    }",
-            *(
-                f"    std::memcpy(to_{name} + trial * {self.size(name)}, {name}, {self.size(name)} * sizeof *{name});"
-                for name in self.state
-            ),
+            *(f"    copy(to_{name} + trial * {self.size(name)}, {name}, {self.size(name)});" for name in self.state),
             "  }",
             "}",
         ]
@@ -215,20 +215,29 @@ class _Writer:
 
     def _memory(self) -> list[str]:
         """What lives as long as a thread: state before and after an update, draws, and memory to work in."""
-        scratch = max(function.scratch for function in self.functions())
-        # both halves begin with a cache line
-        arrays = [
-            f"    alignas(64) {self._type(name)} {name}[2][{-(-self.size(name) // 16) * 16}];" for name in self.state
-        ]
-        arrays += [f"    alignas(64) {self._type(name)} {name}[{self.size(name)}];" for name in self._made()]
+        arrays = [f"    alignas(64) {self._type(name)} {name}[2][{self._room(name)}];" for name in self.state]
+        arrays += [f"    alignas(64) {self._type(name)} {name}[{self._room(name)}];" for name in self._made()]
         return [
             "  struct Memory {",
             *arrays,
-            f"    alignas(64) char scratch[{max(1, scratch)}];",
+            f"    alignas(64) char scratch[{self._scratch()}];",
             "  };",
             "  static thread_local Memory here;",
             *(f"  {self._type(name)} *{name} = here.{name}[0], *next_{name} = here.{name}[1];" for name in self.state),
         ]
+
+    def _room(self, name: str) -> int:
+        """Numbers of one trial and some more, for what comes next to begin with a cache line."""
+        line = ALIGNMENT // self.recipe.example[name].element_size()
+        return -(-self.size(name) // line) * line
+
+    def _scratch(self) -> int:
+        return max(ALIGNMENT, *(function.scratch for function in self.functions()))
+
+    def bytes(self) -> int:
+        """What `_memory` takes."""
+        names = [*self.state, *self.state, *self._made()]
+        return self._scratch() + sum(self._room(name) * self.recipe.example[name].element_size() for name in names)
 
     def _pointers(self) -> list[str]:
         names = [
@@ -296,7 +305,7 @@ class _Writer:
         outputs = [f"next_{result}" for result in function.outputs]
         return [
             self._call(function, inputs, outputs),
-            *(f"std::swap({result}, next_{result});" for result in function.outputs),
+            *(f"exchange({result}, next_{result});" for result in function.outputs),
         ]
 
     def _argument(self, name: str) -> str:

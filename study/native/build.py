@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
+
+from study.native.cache import BEGUN, alone, private_folder, publish, tidy, use
 
 COMPILERS = ("g++", "c++", "clang++")
 FLAGS = (
     "-std=gnu++17",
-    "-O3",
     "-march=native",
     "-ffp-contract=fast",
     # errors and traps of floating point are looked at nowhere; NaN and infinity keep their meaning
@@ -32,135 +32,159 @@ FLAGS = (
 )
 WIDE = ("-mprefer-vector-width=512",)
 """Of x86: compilers prefer half of what its widest registers hold."""
+THOROUGH = ("-O3",)
+QUICK = (
+    "-O2",
+    "-ftree-loop-vectorize",
+    "-fvect-cost-model=dynamic",
+    # a quarter of the time that is left, and nothing is gained by them
+    "-fno-tree-slp-vectorize",
+    "-fno-tree-pre",
+    "-fno-gcse",
+    "-fno-schedule-insns2",
+)
+"""Of GCC: all that generated programs, which are written for it, need to be as fast as by -O3."""
 SECONDS = 300
 """A compiler that takes longer has failed."""
-
-KEPT = 1000
-"""Programs that are kept, of some 100 kB each."""
-
-BEGUN, LEFT_SECONDS = ".begun-", 24 * 3600
-"""How folders begin that programs are compiled in, and when one has been left behind."""
+LINES = 10
+"""Lines of a compiler's complaint that are told."""
+TRIVIAL = 'extern "C" int answer() { return 42; }'
 
 
 class NoCompiler(Exception):
-    """There is no compiler here, or it failed, or what it made could not be kept or loaded; the message says which."""
+    """Nothing can be compiled on this machine: no compiler, or one that fails, or no place; the message says which."""
+
+
+class CompilerFailed(Exception):
+    """One program could not be compiled, kept or loaded, though others can be: by too little time, memory or disk."""
 
 
 @functools.cache
 def compiler() -> tuple[str, ...]:
-    """The command that compiles, with flags; $CXX first.
+    """The command that compiles; $CXX first.
 
     Raises:
         NoCompiler: If there is none.
     """
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else []
-    for name in (*wanted, *COMPILERS):
-        found = shutil.which(name)
+    wanted = shlex.split(os.environ.get("CXX", ""))
+    for command in (wanted, *([name] for name in COMPILERS)):
+        found = shutil.which(command[0]) if command else None
         if found:
-            return (found, *FLAGS, *(WIDE if platform.machine() in ("x86_64", "AMD64") else ()))
-    raise NoCompiler(f"no C++ compiler: neither {', '.join((*wanted, *COMPILERS))}")
+            return (found, *command[1:])
+    raise NoCompiler(f"no C++ compiler: neither {', '.join((*wanted[:1], *COMPILERS))}")
 
 
-def library(source: str) -> ctypes.CDLL:
+def compiler_name() -> str:
+    """The compiler and its version, as it says them: its first line.
+
+    Raises:
+        NoCompiler: If there is none that says anything.
+    """
+    try:
+        return _version(compiler()).partition("\n")[0]
+    except (_Failure, OSError) as error:
+        raise NoCompiler(str(error)) from error
+
+
+@functools.cache
+def missing() -> str | None:
+    """The reason why nothing can be compiled on this machine, None if programs can be; asked once per process."""
+    try:
+        _library(TRIVIAL, quick=True)
+    except (NoCompiler, _Failure) as error:
+        return str(error)
+    return None
+
+
+def library(source: str, *, quick: bool = False) -> ctypes.CDLL:
     """Compile a program and load it, or load what an earlier process made of the same.
 
     Of the processes that want one at once, one compiles and the others wait.
 
+    Args:
+        source: The program.
+        quick: True for generated programs, which need fewer of the compiler's optimisations.
+
     Raises:
-        NoCompiler: If that is not possible here.
+        NoCompiler: If nothing can be compiled here.
+        CompilerFailed: If others can be and this one cannot.
     """
+    try:
+        return _library(source, quick=quick)
+    except _Failure as error:
+        reason = missing()
+        raise NoCompiler(reason) if reason else CompilerFailed(str(error)) from error
+
+
+class _Failure(Exception):
+    """A program could not be compiled, kept or loaded."""
+
+
+def _library(source: str, *, quick: bool) -> ctypes.CDLL:
     command = compiler()
-    digest = hashlib.sha256("\0".join([source, *command, _version(command[0]), _processor()]).encode()).hexdigest()
     try:
-        folder = _private_folder()
-        path = folder / f"{digest[:32]}.so"
-        if not path.exists():
-            with _alone(folder / f".{path.name}.lock"):
-                if not path.exists():
-                    _compile(command, source, path)
-                    _tidy(folder)
-        return _loaded(path)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise NoCompiler(f"{command[0]}: {error}") from error
-
-
-def _loaded(path: Path) -> ctypes.CDLL:
-    with contextlib.suppress(OSError):
-        os.utime(path)  # what is in use is kept
-    try:
+        command += _flags(_version(command), quick=quick)
+        digest = hashlib.sha256("\0".join([source, *command, _version(compiler()), _processor()]).encode()).hexdigest()
+        path = private_folder() / f"{digest[:32]}.so"
+        if path.exists():
+            use(path)
+            with contextlib.suppress(OSError):
+                return ctypes.CDLL(str(path))
+            path.unlink(missing_ok=True)  # damaged, or removed by others just now
+        _make(command, source, path)
         return ctypes.CDLL(str(path))
-    except OSError:
-        path.unlink(missing_ok=True)  # damaged: who comes next makes it anew
-        raise
+    except OSError as error:
+        raise _Failure(f"{command[0]}: {error}") from error
 
 
-def cache_folders() -> list[Path]:
-    """Where compiled programs may be kept: in the user's cache, or else in a folder of theirs among temporary ones."""
-    found = [Path(tempfile.gettempdir(), f"manypaths-{os.getuid()}", "native")]
-    with contextlib.suppress(RuntimeError):  # nobody's home
-        base = os.environ.get("XDG_CACHE_HOME")
-        found.insert(0, (Path(base) if base else Path.home() / ".cache") / "manypaths" / "native")
-    return found
+def _flags(version: str, *, quick: bool) -> tuple[str, ...]:
+    known_as_gcc = "Free Software Foundation" in version
+    wide = WIDE if platform.machine() in ("x86_64", "AMD64") else ()
+    return (*(QUICK if quick and known_as_gcc else THOROUGH), *FLAGS, *wide)
 
 
-def _private_folder() -> Path:
-    """The first of these that can be made and that nobody else can write to: what is in it is run.
-
-    Raises:
-        OSError: If there is none.
-    """
-    refused: OSError | None = None
-    for folder in cache_folders():
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for place in (folder.parent, folder):
-                found = place.stat()
-                if found.st_uid != os.getuid() or found.st_mode & 0o022:
-                    raise PermissionError(f"others may write to {place}")
-            with tempfile.TemporaryFile(dir=folder):
-                return folder
-        except OSError as error:
-            refused = refused or error
-    raise refused or OSError("no folder to keep programs in")
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock, where the file system has locks; a dead process holds none."""
-    with path.open("w") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-        path.unlink(missing_ok=True)
+def _make(command: tuple[str, ...], source: str, path: Path) -> None:
+    with alone(path.with_name(f".{path.name}.lock"), SECONDS):
+        if not path.exists():  # by whom was waited for
+            _compile(command, source, path)
+            tidy(path.parent)
 
 
 def _compile(command: tuple[str, ...], source: str, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=BEGUN) as scratch:
         text, made = Path(scratch, "program.cpp"), Path(scratch, "program.so")
         text.write_text(source)
-        done = subprocess.run(
-            [*command, str(text), "-o", str(made)], capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-        if done.returncode:
-            raise NoCompiler(f"{command[0]} failed: {done.stderr.strip()[:2000]}")
-        made.replace(path)  # whoever comes second replaces it by the same
+        _said((*command, str(text), "-o", str(made)))
+        publish(made, path)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove the programs that were used longest ago, beyond a number, and what killed processes left behind."""
-    with contextlib.suppress(OSError):  # others may be at it
-        used = sorted(folder.glob("*.so"), key=lambda path: -path.stat().st_mtime)
-        for path in used[KEPT:]:
-            path.unlink(missing_ok=True)
-        for left in folder.glob(f"{BEGUN}*"):
-            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+def _said(command: tuple[str, ...]) -> str:
+    """What a command writes.
+
+    Raises:
+        _Failure: If it fails or takes too long; then nothing that it started goes on.
+    """
+    name, pipe = command[0], subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            out, complaint = process.communicate(timeout=SECONDS)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise _Failure(f"{name} took longer than {SECONDS} s") from None
+            raise
+    if process.returncode:
+        lines = complaint.strip().splitlines()[:LINES] or [f"exit status {process.returncode}"]
+        raise _Failure("\n".join([f"{name} failed: {lines[0]}", *lines[1:]]))
+    return out
 
 
 @functools.cache
-def _version(name: str) -> str:
-    done = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=SECONDS, check=False)
-    return done.stdout
+def _version(command: tuple[str, ...]) -> str:
+    return _said((*command, "--version"))
 
 
 @functools.cache
@@ -172,18 +196,3 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
     named = ("flags", "Features", "model", "model name", "cpu family", "CPU part")
     return "\n".join(sorted({line for line in lines if line.split(":")[0].strip() in named}))
-
-
-@functools.cache
-def missing() -> str | None:
-    """The reason why nothing can be compiled on this machine; None if it can."""
-    try:
-        library('extern "C" int answer() { return 42; }')
-    except NoCompiler as error:
-        return str(error)
-    return None
-
-
-def compiler_name() -> str:
-    """The compiler and its version."""
-    return _version(compiler()[0]).partition("\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Literal
@@ -14,6 +15,10 @@ from study.native.views import Buffer, Filled, Unsupported, Value, View, dense, 
 
 FEW = 4
 """Terms of a sum up to which it is written out as an expression, and columns of a product that make it narrow."""
+COSTLY = re.compile(r"\b(exp_of|log_of|sine|cosine|softplus|softplus_slope|tanh_of|sigmoid|quantile)\(")
+"""Functions of kernels.h that are long, and inlined where they are called."""
+SEVERAL = 1024
+"""Numbers up to which a further pass over them costs nothing beside such a function."""
 MANY = 64
 """Numbers from which on reading them out of order is worth a transposition."""
 
@@ -52,9 +57,26 @@ class Builder:
         sizes = tuple(needed[d] for d in order)
         out = self.scratch(dtype, sizes)
         arranged = [_arranged(value, order, sizes) for value in wide]
-        self._add_pointwise(out, form, arranged)
+        if COSTLY.search(form) and 1 < math.prod(sizes) <= SEVERAL:
+            self._add_costly(out, form, arranged)
+        else:
+            self._add_pointwise(out, form, arranged)
         back = tuple(order.index(d) for d in range(len(order)))
         return out.permuted(back).expanded(tuple(shape))
+
+    def _add_costly(self, out: View, form: str, inputs: Sequence[Value]) -> None:
+        """An expression that takes long to compile: in a loop of its own, the same for all that have it."""
+        count = math.prod(out.shape)
+        flat = tuple(self._in_line(value, count) for value in inputs)
+        self.statements.append(Pointwise(View(out.buffer, (count,), (1,)), form, flat, alone=True))
+
+    def _in_line(self, value: Value, count: int) -> Value:
+        """Numbers in the order of their indices, in one dimension."""
+        if isinstance(value, Filled):
+            return value.expanded((count,))
+        if not any(value.squeezed().strides):
+            return View(value.buffer, (count,), (0,), value.offset)
+        return View(self.contiguous(value).buffer, (count,), (1,), self.contiguous(value).offset)
 
     def _add_pointwise(self, out: View, form: str, inputs: Iterable[Value]) -> None:
         read = [self._in_order(value) if isinstance(value, View) else value for value in inputs]
@@ -117,8 +139,11 @@ class Builder:
     def product(self, left: Value, right: Value, start: Value | None = None) -> View:
         """The sum start + left (m, k) right (k, n), with numbers of `start` broadcast."""
         (m, k), n = left.shape, right.shape[1]
-        if left.dtype is not right.dtype or not left.dtype.is_floating_point:
+        kinds = {value.dtype for value in (left, right, start) if value is not None}
+        if len(kinds) > 1 or not left.dtype.is_floating_point:
             raise Unsupported(f"a product of {left.dtype} and {right.dtype}")
+        if not m * n * k:
+            raise Unsupported("a product of nothing")
         begin = None if start is None else self._start(start, (m, n))
         if k <= FEW:
             return self._written_out(left, right, begin)
@@ -164,6 +189,8 @@ class Builder:
 
     def reduced(self, value: Value, dims: Sequence[int], kind: Literal["sum", "largest", "squares"]) -> View:
         """A value reduced over some dimensions, which keep size one."""
+        if not math.prod(value.shape):
+            raise Unsupported("a sum of nothing")
         view = value if isinstance(value, View) else self.contiguous(value)
         kept = [d for d in range(len(view.shape)) if d not in dims]
         sizes = tuple(1 if d in dims else size for d, size in enumerate(view.shape))

@@ -1,26 +1,24 @@
 // What generated programs call: matrix products, sums, transposition, and functions of one number.
 //
-// Everything is a template with shapes and strides as constants. Vectors are those of GCC and Clang, as wide as the
+// Shapes and strides are arguments, so that all calls share what is compiled once. Vectors are those of GCC and Clang, as wide as the
 // target's registers; sums have a fixed order of their own, whatever the compiler does. Products and sums may be
 // contracted to fused operations; nothing else about floating point is relaxed, so that NaN and infinity go their way.
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <type_traits>
-#include <utility>
+// No header of the library is included: reading those takes longer than compiling what is needed of them.
+
+typedef __INT64_TYPE__ int64_t;
+typedef __UINT64_TYPE__ uint64_t;
 
 #define INLINE inline __attribute__((always_inline))
 #define APART __attribute__((noinline))
 #if defined(__clang__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #define UNROLLED _Pragma("clang loop unroll(full)")
-#define FOURFOLD _Pragma("clang loop unroll_count(4)")
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
 #define UNROLLED _Pragma("GCC unroll 64")
-#define FOURFOLD _Pragma("GCC unroll 4")
 #endif
+#define ALONE __asm__ volatile("")  // in a loop too short to be worth vectors
 
 namespace {
 
@@ -52,58 +50,72 @@ template <class T, int L> INLINE void store(T* to, Vector<T, L> value) {
 
 // ---- matrix products: out = start + left right -----------------------------------------------------------------
 
-// Numbers of a matrix to begin with: none, or strides with columns 0 or 1 apart.
-struct None {
-  template <class T, int L> static INLINE Vector<T, L> at(const T*, int, int) { return Vector<T, L>{}; }
+// Where the factors of a product lie, and its result: inner size, and strides of left (M, K) by row and column, of
+// right (K, N), of out (M, N) and of start by row.
+struct Layout { int64_t k, left_row, left_column, right_row, out_row, start_row; };
+
+// Numbers to begin with: as many as there are columns, or one for each row.
+struct Beside {
+  static constexpr int COLUMNS = 1;
+  template <class T, int L> static INLINE Vector<T, L> at(const T* from) { return load<T, L>(from); }
 };
-template <int ROWS, int COLUMNS> struct From {
-  template <class T, int L> static INLINE Vector<T, L> at(const T* from, int i, int j) {
-    if constexpr (COLUMNS == 1) return load<T, L>(from + i * ROWS + j);
-    else return Vector<T, L>{} + from[i * ROWS];
-  }
+struct Alone {
+  static constexpr int COLUMNS = 0;
+  template <class T, int L> static INLINE Vector<T, L> at(const T* from) { return Vector<T, L>{} + from[0]; }
 };
 
-// R rows and V vectors of columns of a product, from row i and column j on; sums stay in registers.
-template <class T, class Start, int R, int V, int L, int K, int LI, int LK, int RK, int OI>
-INLINE void tile(const T* left, const T* right, const T* start, T* out, int i, int j) {
-  Vector<T, L> sums[R][V];
-  UNROLLED for (int r = 0; r < R; ++r)
-    UNROLLED for (int v = 0; v < V; ++v) sums[r][v] = Start::template at<T, L>(start, i + r, j + v * L);
-  FOURFOLD for (int k = 0; k < K; ++k) {
-    Vector<T, L> row[V];
-    UNROLLED for (int v = 0; v < V; ++v) row[v] = load<T, L>(right + k * RK + j + v * L);
-    UNROLLED for (int r = 0; r < R; ++r) {
-      const T factor = left[(i + r) * LI + k * LK];
-      UNROLLED for (int v = 0; v < V; ++v) sums[r][v] += factor * row[v];
+// R rows and V vectors of columns of a product at a time, `tiles` of them one below the other; sums stay in registers.
+template <class T, class Start, int R, int V, int L>
+APART void strip(const T* __restrict left, const T* __restrict right, const T* start, T* __restrict out, int64_t tiles,
+                 const Layout& layout) {
+  const auto [size, left_row, left_column, right_row, out_row, start_row] = layout;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    Vector<T, L> sums[R][V];
+    UNROLLED for (int r = 0; r < R; ++r)
+      UNROLLED for (int v = 0; v < V; ++v)
+        sums[r][v] = start ? Start::template at<T, L>(start + r * start_row + v * L * Start::COLUMNS) : Vector<T, L>{};
+    const T *x = left, *y = right;
+    for (int64_t k = 0; k < size; ++k) {
+      Vector<T, L> row[V];
+      UNROLLED for (int v = 0; v < V; ++v) row[v] = load<T, L>(y + v * L);
+      UNROLLED for (int r = 0; r < R; ++r) {
+        const T factor = x[r * left_row];
+        UNROLLED for (int v = 0; v < V; ++v) sums[r][v] += factor * row[v];
+      }
+      x += left_column, y += right_row;
     }
+    UNROLLED for (int r = 0; r < R; ++r)
+      UNROLLED for (int v = 0; v < V; ++v) store<T, L>(out + r * out_row + v * L, sums[r][v]);
+    left += R * left_row, out += R * out_row;
+    if (start) start += R * start_row;
   }
-  UNROLLED for (int r = 0; r < R; ++r)
-    UNROLLED for (int v = 0; v < V; ++v) store<T, L>(out + (i + r) * OI + j + v * L, sums[r][v]);
 }
 
 // Columns from FIRST on, in tiles as wide as possible.
-template <class T, class Start, int M, int N, int K, int LI, int LK, int RK, int OI, int FIRST, int V, int L>
-INLINE void columns(const T* left, const T* right, const T* start, T* out) {
+template <class T, class Start, int M, int N, int FIRST, int V, int L>
+INLINE void columns(const T* left, const T* right, const T* start, T* out, const Layout& layout) {
   constexpr int WIDTH = V * L, COUNT = (N - FIRST) / WIDTH, REST = FIRST + COUNT * WIDTH;
-  constexpr int R = M < TILE_ROWS ? M : TILE_ROWS;
+  constexpr int R = M < TILE_ROWS ? M : TILE_ROWS, WHOLE = M - M % R;
   for (int j = FIRST; j < REST; j += WIDTH) {
-    for (int i = 0; i + R <= M; i += R)
-      tile<T, Start, R, V, L, K, LI, LK, RK, OI>(left, right, start, out, i, j);
-    if constexpr (M % R != 0)
-      tile<T, Start, M % R, V, L, K, LI, LK, RK, OI>(left, right, start, out, M - M % R, j);
+    const T* const begin = start ? start + j * Start::COLUMNS : start;
+    strip<T, Start, R, V, L>(left, right + j, begin, out + j, M / R, layout);
+    if constexpr (WHOLE < M)
+      strip<T, Start, M % R, V, L>(left + WHOLE * layout.left_row, right + j,
+                                   begin ? begin + WHOLE * layout.start_row : begin, out + WHOLE * layout.out_row + j,
+                                   1, layout);
   }
   if constexpr (REST < N && V > 1)
-    columns<T, Start, M, N, K, LI, LK, RK, OI, REST, V / 2, L>(left, right, start, out);
+    columns<T, Start, M, N, REST, V / 2, L>(left, right, start, out, layout);
   else if constexpr (REST < N)
-    columns<T, Start, M, N, K, LI, LK, RK, OI, REST, 1, L / 2>(left, right, start, out);
+    columns<T, Start, M, N, REST, 1, L / 2>(left, right, start, out, layout);
 }
 
-// out (M, N) with rows OI apart; left (M, K) with any strides; right (K, N) with columns side by side.
-template <class T, class Start, int M, int N, int K, int LI, int LK, int RK, int OI>
-APART void product(const T* __restrict left, const T* __restrict right, const T* start, T* __restrict out) {
+// out (M, N) and right (K, N) with columns side by side, left (M, K) with any strides.
+template <class T, class Start, int M, int N>
+APART void product(const T* left, const T* right, const T* start, T* out, Layout layout) {
   // few rows are few sums, which would wait for each other: then more columns at once
   constexpr int V = M == 1 ? 8 : M <= 3 ? 4 : TILE_VECTORS;
-  columns<T, Start, M, N, K, LI, LK, RK, OI, 0, V, LANES<T>>(left, right, start, out);
+  columns<T, Start, M, N, 0, V, LANES<T>>(left, right, start, out, layout);
 }
 
 // ---- sums ------------------------------------------------------------------------------------------------------
@@ -112,65 +124,84 @@ template <class T, int L> INLINE T across(Vector<T, L> lanes) {
   if constexpr (L == 1) return lanes;
   else {
     Vector<T, L / 2> halves[2];
-    std::memcpy(halves, &lanes, sizeof lanes);
+    __builtin_memcpy(halves, &lanes, sizeof lanes);
     return across<T, L / 2>(halves[0] + halves[1]);
   }
 }
 
-// Sum of f(i), as wide as L lanes, for i = 0, L, 2 L, ... of N numbers: f gets the first index and the lanes.
-template <class T, int N, class Each> INLINE T total(Each each) {
-  constexpr int L = LANES<T>, V = 4, WHOLE = N / (V * L) * (V * L), VECTORS = N / L * L;
+// Sum of f(i), as wide as L lanes, for i = 0, L, 2 L, ... of n numbers: f gets the first index and the lanes.
+template <class T, int L, class Each> INLINE T rest_of(int64_t i, int64_t n, Each each) {
+  if constexpr (L == 0) return 0;
+  else {
+    const bool fits = i + L <= n;
+    const T found = fits ? across<T, L>(each.template at<L>(i)) : T(0);
+    return found + rest_of<T, L / 2>(fits ? i + L : i, n, each);
+  }
+}
+template <class T, class Each> INLINE T total(int64_t n, Each each) {
+  constexpr int L = LANES<T>, V = 4;
   Vector<T, L> sums[V] = {};
-  for (int i = 0; i < WHOLE; i += V * L)
+  int64_t i = 0;
+  for (; i + V * L <= n; i += V * L)
     UNROLLED for (int v = 0; v < V; ++v) sums[v] += each.template at<L>(i + v * L);
-  for (int i = WHOLE; i < VECTORS; i += L) sums[0] += each.template at<L>(i);
-  T rest = 0;
-  for (int i = VECTORS; i < N; ++i) rest += each.template at<1>(i);
-  return across<T, L>((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest;
+  for (; i + L <= n; i += L) sums[0] += each.template at<L>(i);
+  return across<T, L>((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest_of<T, L / 2>(i, n, each);
 }
 template <class T> struct Itself {
   const T* x;
-  template <int L> INLINE Vector<T, L> at(int i) const { return load<T, L>(x + i); }
+  template <int L> INLINE Vector<T, L> at(int64_t i) const { return load<T, L>(x + i); }
 };
 template <class T> struct Times {
   const T *x, *y;
-  template <int L> INLINE Vector<T, L> at(int i) const { return load<T, L>(x + i) * load<T, L>(y + i); }
+  template <int L> INLINE Vector<T, L> at(int64_t i) const { return load<T, L>(x + i) * load<T, L>(y + i); }
 };
-template <class T, int N> INLINE T sum(const T* x) { return total<T, N>(Itself<T>{x}); }
-template <class T, int N> INLINE T dot(const T* x, const T* y) { return total<T, N>(Times<T>{x, y}); }
 
-// Largest of N numbers; NaN if one is.
-template <class T, int N> INLINE T largest(const T* x) {
-  T found = x[0];
-  for (int i = 1; i < N; ++i) found = (x[i] > found || x[i] != x[i]) ? x[i] : found;
-  return found;
+// out (m) of the rows of x (m, n), which lie side by side: sums, sums of squares, and largest numbers, NaN if one is
+template <class T> APART void sums(const T* __restrict x, T* __restrict out, int64_t m, int64_t n) {
+  for (int64_t i = 0; i < m; ++i) out[i] = total<T>(n, Itself<T>{x + i * n});
 }
-
-// out (M, N) of few columns: rows of the left factor and columns of the right one lie side by side in memory.
-template <class T, class Start, int M, int N, int K, int LI, int RJ, int OI, int OJ>
-APART void narrow(const T* __restrict left, const T* __restrict right, const T* start, T* __restrict out) {
-  for (int i = 0; i < M; ++i)
-    UNROLLED for (int j = 0; j < N; ++j)
-      out[i * OI + j * OJ] = Start::template at<T, 1>(start, i, j) + dot<T, K>(left + i * LI, right + j * RJ);
+template <class T> APART void square_sums(const T* __restrict x, T* __restrict out, int64_t m, int64_t n) {
+  for (int64_t i = 0; i < m; ++i) out[i] = total<T>(n, Times<T>{x + i * n, x + i * n});
 }
-
-// Sums (N) of the columns of x (M, N), rows side by side.
-template <class T, int M, int N> APART void sum_rows(const T* __restrict x, T* __restrict out) {
-  constexpr int L = LANES<T>, WHOLE = N / L * L;
-  for (int j = 0; j < WHOLE; j += L) {
-    Vector<T, L> even = {}, odd = {};
-    for (int i = 0; i + 1 < M; i += 2) {
-      even += load<T, L>(x + i * N + j);
-      odd += load<T, L>(x + (i + 1) * N + j);
+template <class T> APART void largest(const T* __restrict x, T* __restrict out, int64_t m, int64_t n) {
+  for (int64_t i = 0; i < m; ++i, x += n) {
+    T found = x[0];
+    for (int64_t j = 1; j < n; ++j) {
+      found = (x[j] > found || x[j] != x[j]) ? x[j] : found;
+      ALONE;
     }
-    if constexpr (M % 2) even += load<T, L>(x + (M - 1) * N + j);
+    out[i] = found;
+  }
+}
+
+// out (m, N) of few columns: rows of the left factor and columns of the right one lie side by side in memory.
+template <class T, int N, int K>
+APART void narrow(const T* __restrict left, const T* __restrict right, const T* start, T* __restrict out, int64_t m,
+                  int64_t left_row, int64_t right_column, int64_t out_row, int64_t out_column,
+                  int64_t start_row, int64_t start_column) {
+  for (int64_t i = 0; i < m; ++i)
+    UNROLLED for (int j = 0; j < N; ++j) {
+      const T found = total<T>(K, Times<T>{left + i * left_row, right + j * right_column});
+      out[i * out_row + j * out_column] = (start ? start[i * start_row + j * start_column] : T(0)) + found;
+    }
+}
+
+// Sums (n) of the columns of x (m, n), rows side by side, from column j on.
+template <class T, int L> INLINE void sum_columns(const T* x, T* out, int64_t m, int64_t n, int64_t j) {
+  for (; j + L <= n; j += L) {
+    Vector<T, L> even = {}, odd = {};
+    for (int64_t i = 0; i + 1 < m; i += 2) {
+      even += load<T, L>(x + i * n + j);
+      odd += load<T, L>(x + (i + 1) * n + j);
+      ALONE;
+    }
+    if (m % 2) even += load<T, L>(x + (m - 1) * n + j);
     store<T, L>(out + j, even + odd);
   }
-  for (int j = WHOLE; j < N; ++j) {
-    T one = 0;
-    for (int i = 0; i < M; ++i) one += x[i * N + j];
-    out[j] = one;
-  }
+  if constexpr (L > 1) sum_columns<T, L / 2>(x, out, m, n, j);
+}
+template <class T> APART void sum_rows(const T* __restrict x, T* __restrict out, int64_t m, int64_t n) {
+  sum_columns<T, LANES<T>>(x, out, m, n, 0);
 }
 
 // ---- transposition: out (M, N), rows side by side, of x with columns N and rows M ------------------------------
@@ -182,18 +213,22 @@ template <class T, int M, int N> APART void sum_rows(const T* __restrict x, T* _
 #endif
 
 #ifdef SHUFFLES
-template <int FIRST, class V, int... I> INLINE V zip(V a, V b, std::integer_sequence<int, I...>) {
+template <int... I> struct Indices {};
+template <int N, int... I> struct UpTo : UpTo<N - 1, N - 1, I...> {};
+template <int... I> struct UpTo<0, I...> { typedef Indices<I...> type; };
+
+template <int FIRST, class V, int... I> INLINE V zip(V a, V b, Indices<I...>) {
   constexpr int L = sizeof...(I);
   return __builtin_shufflevector(a, b, (FIRST + I / 2 + (I % 2) * L)...);
 }
 // L rows of L numbers: merging row i with row i + L / 2, log2(L) times, transposes.
-template <class T, int L> INLINE void transpose_block(const T* x, int apart, T* out, int out_apart) {
+template <class T, int L> INLINE void transpose_block(const T* x, int64_t apart, T* out, int64_t out_apart) {
   Vector<T, L> rows[L], next[L];
   UNROLLED for (int i = 0; i < L; ++i) rows[i] = load<T, L>(x + i * apart);
   UNROLLED for (int stage = 1; stage < L; stage *= 2) {
     UNROLLED for (int i = 0; i < L / 2; ++i) {
-      next[2 * i] = zip<0>(rows[i], rows[i + L / 2], std::make_integer_sequence<int, L>());
-      next[2 * i + 1] = zip<L / 2>(rows[i], rows[i + L / 2], std::make_integer_sequence<int, L>());
+      next[2 * i] = zip<0>(rows[i], rows[i + L / 2], typename UpTo<L>::type());
+      next[2 * i + 1] = zip<L / 2>(rows[i], rows[i + L / 2], typename UpTo<L>::type());
     }
     UNROLLED for (int i = 0; i < L; ++i) rows[i] = next[i];
   }
@@ -201,25 +236,54 @@ template <class T, int L> INLINE void transpose_block(const T* x, int apart, T* 
 }
 #endif
 
-// out[i * N + j] = x[j * XJ + i]
-template <class T, int M, int N, int XJ> APART void transpose(const T* __restrict x, T* __restrict out) {
-  int whole_i = 0, whole_j = 0;
+// out[i * n + j] = x[j * apart + i]
+template <class T> APART void transpose(const T* __restrict x, T* __restrict out, int64_t m, int64_t n, int64_t apart) {
+  int64_t whole_i = 0, whole_j = 0;
 #ifdef SHUFFLES
-  if constexpr (std::is_floating_point<T>::value) {
+  if constexpr (T(0.5) != T(0)) {
     constexpr int L = LANES<T>;
-    whole_i = M / L * L, whole_j = N / L * L;
-    for (int i = 0; i < whole_i; i += L)
-      for (int j = 0; j < whole_j; j += L) transpose_block<T, L>(x + j * XJ + i, XJ, out + i * N + j, N);
+    whole_i = m / L * L, whole_j = n / L * L;
+    for (int64_t i = 0; i < whole_i; i += L)
+      for (int64_t j = 0; j < whole_j; j += L) transpose_block<T, L>(x + j * apart + i, apart, out + i * n + j, n);
   }
 #endif
-  for (int i = 0; i < M; ++i)
-    for (int j = i < whole_i ? whole_j : 0; j < N; ++j) out[i * N + j] = x[j * XJ + i];
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = i < whole_i ? whole_j : 0; j < n; ++j) {
+      out[i * n + j] = x[j * apart + i];
+      ALONE;
+    }
 }
 
 // ---- functions of one number -----------------------------------------------------------------------------------
 //
 // For float they are computed in double and free of branches, so that loops over them become vectors; each result is
 // within one unit in the last place (float) of the exact one. For double they are the C library's.
+
+INLINE float root(float x) { return __builtin_sqrtf(x); }
+INLINE double root(double x) { return __builtin_sqrt(x); }
+INLINE float size_of(float x) { return __builtin_fabsf(x); }
+INLINE double size_of(double x) { return __builtin_fabs(x); }
+INLINE int64_t size_of(int64_t x) { return x < 0 ? -x : x; }
+INLINE float floor_of(float x) { return __builtin_floorf(x); }
+INLINE double floor_of(double x) { return __builtin_floor(x); }
+INLINE float power(float x, float y) { return __builtin_powf(x, y); }
+INLINE double power(double x, double y) { return __builtin_pow(x, y); }
+INLINE float remainder_of(float x, float by) {
+  const float rest = __builtin_fmodf(x, by);
+  return rest != 0 && (rest < 0) != (by < 0) ? rest + by : rest;
+}
+INLINE double remainder_of(double x, double by) {
+  const double rest = __builtin_fmod(x, by);
+  return rest != 0 && (rest < 0) != (by < 0) ? rest + by : rest;
+}
+INLINE float log1p_of(float x) { return __builtin_log1pf(x); }
+INLINE double log1p_of(double x) { return __builtin_log1p(x); }
+INLINE float expm1_of(float x) { return __builtin_expm1f(x); }
+INLINE double expm1_of(double x) { return __builtin_expm1(x); }
+INLINE float erf_of(float x) { return __builtin_erff(x); }
+INLINE double erf_of(double x) { return __builtin_erf(x); }
+INLINE float arc_tangent(float x) { return __builtin_atanf(x); }
+INLINE double arc_tangent(double x) { return __builtin_atan(x); }
 
 template <class To, class From> INLINE To bits(From value) { return __builtin_bit_cast(To, value); }
 
@@ -266,14 +330,14 @@ INLINE double log_about(double x) {
 }
 
 INLINE float exp_of(float x) { return float(exp_about(double(x))); }
-INLINE double exp_of(double x) { return std::exp(x); }
+INLINE double exp_of(double x) { return __builtin_exp(x); }
 
 INLINE float log_of(float x) {
   const double wide = x, inside = log_about(wide);
-  const double edge = wide == 0.0 ? -HUGE_VAL : wide < 0.0 ? double(NAN) : wide;  // infinity and NaN stay
-  return float(wide > 0.0 && wide < HUGE_VAL ? inside : edge);
+  const double edge = wide == 0.0 ? -__builtin_inf() : wide < 0.0 ? __builtin_nan("") : wide;  // infinity and NaN stay
+  return float(wide > 0.0 && wide < __builtin_inf() ? inside : edge);
 }
-INLINE double log_of(double x) { return std::log(x); }
+INLINE double log_of(double x) { return __builtin_log(x); }
 
 // log(1 + e) for e >= 0, by Kahan's correction of the rounding in 1 + e
 INLINE double log1p_about(double e) {
@@ -289,7 +353,7 @@ INLINE float softplus(float x, float beta, float threshold) {
 }
 INLINE double softplus(double x, double beta, double threshold) {
   const double z = x * beta;
-  return z > threshold ? x : std::log1p(std::exp(z)) / beta;
+  return z > threshold ? x : __builtin_log1p(__builtin_exp(z)) / beta;
 }
 template <class T> INLINE T softplus_slope(T slope, T x, T beta, T threshold) {
   const T z = x * beta, e = exp_of(z > threshold ? threshold : z);
@@ -302,16 +366,24 @@ INLINE float tanh_of(float x) {
   const double found = size < 0.001 ? inner : outer;
   return float(wide < 0.0 ? -found : found);
 }
-INLINE double tanh_of(double x) { return std::tanh(x); }
+INLINE double tanh_of(double x) { return __builtin_tanh(x); }
 INLINE float sigmoid(float x) { return float(1.0 / (1.0 + exp_about(-double(x)))); }
-INLINE double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+INLINE double sigmoid(double x) { return 1.0 / (1.0 + __builtin_exp(-x)); }
 
+template <class T> INLINE void copy(T* to, const T* from, int64_t count) {
+  __builtin_memcpy(to, from, count * sizeof(T));
+}
+template <class T> INLINE void exchange(T*& a, T*& b) {
+  T* const kept = a;
+  a = b, b = kept;
+}
 template <class T> INLINE T smaller(T a, T b) { return (a < b || a != a) ? a : b; }
 template <class T> INLINE T larger(T a, T b) { return (a > b || a != a) ? a : b; }
 template <class T> INLINE T sign(T x) { return x != x ? x : T((x > 0) - (x < 0)); }
+// from `start` if the weight is small, from `end` if it is not, so that the result is exact at both
 template <class T> INLINE T between(T start, T end, T weight) {
-  return (weight < T(0.5) && weight > T(-0.5)) ? start + weight * (end - start)
-                                               : end - (end - start) * (T(1) - weight);
+  const bool small = size_of(weight) < T(0.5);
+  return (small ? start : end) + (small ? weight : weight - T(1)) * (end - start);
 }
 
 // Quantiles of the standard normal distribution: rational approximations of the Cephes library (S. Moshier), relative
@@ -345,7 +417,7 @@ template <class Log> INLINE double quantile_inside(double p, Log log) {
   const bool upper = p > 1.0 - 0.13533528323661269189;
   const double tail = upper ? 1.0 - p : p, y = p - 0.5, y2 = y * y;
   const double centre = (y + y * (y2 * ratio(CENTRE_ABOVE, CENTRE_BELOW, y2))) * 2.50662827463100050242;
-  const double x = std::sqrt(-2.0 * log(tail)), z = 1.0 / x;
+  const double x = __builtin_sqrt(-2.0 * log(tail)), z = 1.0 / x;
   const double bend = z * (x < 8.0 ? ratio(NEAR_ABOVE, NEAR_BELOW, z) : ratio(FAR_ABOVE, FAR_BELOW, z));
   const double outer = x - log(x) * z - bend;
   return tail > 0.13533528323661269189 ? centre : upper ? outer : -outer;
@@ -353,13 +425,13 @@ template <class Log> INLINE double quantile_inside(double p, Log log) {
 template <class T, class Log> INLINE T quantile_by(T p, Log log) {
   const bool inside = p > 0 && p < 1;
   const double found = quantile_inside(inside ? double(p) : 0.5, log);
-  return inside ? T(found) : p == 0 ? T(-HUGE_VAL) : p == 1 ? T(HUGE_VAL) : T(NAN);
+  return inside ? T(found) : p == 0 ? T(-__builtin_inf()) : p == 1 ? T(__builtin_inf()) : T(__builtin_nan(""));
 }
 INLINE float quantile(float p) {
   return quantile_by(p, [](double x) { return log_about(x); });
 }
 INLINE double quantile(double p) {
-  return quantile_by(p, [](double x) { return std::log(x); });
+  return quantile_by(p, [](double x) { return __builtin_log(x); });
 }
 
 // Sine and cosine of an angle of a few turns at most.
@@ -374,7 +446,7 @@ INLINE double sine_about(double x, int64_t quarter) {
 }
 INLINE float sine(float x) { return float(sine_about(x, 0)); }
 INLINE float cosine(float x) { return float(sine_about(x, 1)); }
-INLINE double sine(double x) { return std::sin(x); }
-INLINE double cosine(double x) { return std::cos(x); }
+INLINE double sine(double x) { return __builtin_sin(x); }
+INLINE double cosine(double x) { return __builtin_cos(x); }
 
 }  // namespace

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from study.native.summed import SUMMED
 from study.native.tidy import tidy
 from study.native.views import Buffer, Filled, Unsupported, Value, View, dense
 
+aten = torch.ops.aten
 STRUCTURE = ARRANGED | SUMMED
 MOST = 4000
 """Operations of an update; more of them compile for longer than ten seconds."""
@@ -98,11 +98,15 @@ class _Lowering:
         at = Context(self.builder, known.dtype if known else torch.float32, known.shape if known else ())
         try:
             if node.target in STRUCTURE:
-                return STRUCTURE[node.target](at, *args, **kwargs)
-            return _pointwise(at, node.target, args, kwargs)
+                found = STRUCTURE[node.target](at, *args, **kwargs)
+            else:
+                found = _pointwise(at, node.target, args, kwargs)
         except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
             # an operation known here, with arguments that are not
             raise Unsupported(f"{node.target}: {error}") from error
+        if known and (found.shape, found.dtype) != (known.shape, known.dtype):
+            raise Unsupported(f"{node.target} of {found.shape} {found.dtype}, not {known.shape} {known.dtype}")
+        return found
 
     def _resolved(self, part: Any) -> Any:  # noqa: ANN401
         if isinstance(part, Node):
@@ -126,13 +130,15 @@ def _pointwise(at: Context, target: object, args: tuple[Any, ...], kwargs: Mappi
     if found is None or options:
         raise Unsupported(f"{target}" + (f" with {', '.join(options)}" if options else ""))
     form, inputs = found
-    if form.count("{") and max(int(digit) for digit in re.findall(r"{(\d)}", form)) >= len(inputs):
-        raise Unsupported(f"{target} of {len(inputs)} arguments")
-    kinds = [value.dtype for value in inputs if isinstance(value, View | Filled)]
-    kind = at.dtype if at.dtype is not torch.bool else torch.promote_types(kinds[0], kinds[-1])
+    kind = at.dtype if at.dtype is not torch.bool else _common(inputs)
     values = [as_value(value, kind) for value in inputs]
-    if at.dtype.is_floating_point:  # first of all as the result is: a quotient of whole numbers is none of them
-        for i, value in enumerate(values):
-            if value.dtype not in (at.dtype, torch.bool):
-                form = form.replace(f"{{{i}}}", f"{TYPES.get(at.dtype, at.dtype)}({{{i}}})")
+    for i, value in enumerate(values):  # first of all as the result is: a quotient of whole numbers is none of them
+        if value.dtype is not kind and not (i == 0 and target is aten.where.self):
+            form = form.replace(f"{{{i}}}", f"{TYPES.get(kind, kind)}({{{i}}})")
     return at.builder.pointwise(at.dtype, form, *values)
+
+
+def _common(inputs: Sequence[Any]) -> torch.dtype:
+    """The type that numbers are compared in."""
+    kinds = [torch.empty((1,) * len(x.shape), dtype=x.dtype) if isinstance(x, View | Filled) else x for x in inputs]
+    return torch.result_type(kinds[0], kinds[-1])

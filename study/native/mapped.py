@@ -97,6 +97,7 @@ def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor]
     Raises:
         Unsupported: If it has an operation that is not translated.
         NoCompiler: If nothing can be compiled here.
+        CompilerFailed: If others can be compiled and this cannot.
     """
     some = {name: _some(tensor) if name in points else tensor for name, tensor in example.items()}
     made = translated("update", function, some, ())
@@ -105,7 +106,7 @@ def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor]
         results = function({name: tensor[0] for name, tensor in some.items()})
     inputs = tuple(names[position] for position in made.inputs)
     return Mapped(
-        run=library(source_of([made], _runner(made, inputs, some, points, results))).run,
+        run=library(source_of([made], _runner(made, inputs, some, points, results)), quick=True).run,
         inputs=inputs,
         points=tuple(name for name in names if name in points),
         forms={name: (tensor.shape[2 if name in points else 1 :], tensor.dtype) for name, tensor in example.items()},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from study.native.views import Unsupported
+
 aten = torch.ops.aten
+PLACES = re.compile(r"{\d}")
 
 FORMS: dict[object, str] = {
     aten.add.Tensor: "{0} + {1}",
@@ -19,20 +23,20 @@ FORMS: dict[object, str] = {
     aten.div.Tensor: "{0} / {1}",
     aten.div.Scalar: "{0} / {1}",
     aten.neg.default: "-{0}",
-    aten.abs.default: "std::abs({0})",
+    aten.abs.default: "size_of({0})",
     aten.sgn.default: "sign({0})",
     aten.sign.default: "sign({0})",
     aten.reciprocal.default: "1 / {0}",
-    aten.sqrt.default: "std::sqrt({0})",
-    aten.rsqrt.default: "1 / std::sqrt({0})",
+    aten.sqrt.default: "root({0})",
+    aten.rsqrt.default: "1 / root({0})",
     aten.exp.default: "exp_of({0})",
     aten.log.default: "log_of({0})",
     aten.sin.default: "sine({0})",
     aten.cos.default: "cosine({0})",
-    aten.log1p.default: "std::log1p({0})",
-    aten.expm1.default: "std::expm1({0})",
-    aten.erf.default: "std::erf({0})",
-    aten.atan.default: "std::atan({0})",
+    aten.log1p.default: "log1p_of({0})",
+    aten.expm1.default: "expm1_of({0})",
+    aten.erf.default: "erf_of({0})",
+    aten.atan.default: "arc_tangent({0})",
     aten.tanh.default: "tanh_of({0})",
     aten.tanh_backward.default: "{0} * (1 - {1} * {1})",
     aten.sigmoid.default: "sigmoid({0})",
@@ -44,7 +48,6 @@ FORMS: dict[object, str] = {
     aten.leaky_relu_.default: "({0} > 0 ? {0} : {0} * {1})",
     aten.softplus.default: "softplus({0}, {1}, {2})",
     aten.softplus_backward.default: "softplus_slope({0}, {1}, {2}, {3})",
-    aten.pow.Tensor_Tensor: "std::pow({0}, {1})",
     aten.lerp.Tensor: "between({0}, {1}, {2})",
     aten.lerp.Scalar: "between({0}, {1}, {2})",
     aten.addcmul.default: "{0} + {1} * {2}",
@@ -67,9 +70,11 @@ FORMS: dict[object, str] = {
     aten.bitwise_and.Tensor: "{0} & {1}",
     aten.bitwise_and.Scalar: "{0} & {1}",
     aten.bitwise_or.Tensor: "{0} | {1}",
+    aten.bitwise_or.Scalar: "{0} | {1}",
     aten.bitwise_xor.Tensor: "{0} ^ {1}",
-    aten.logical_and.default: "{0} && {1}",
-    aten.logical_or.default: "{0} || {1}",
+    aten.bitwise_xor.Scalar: "{0} ^ {1}",
+    aten.logical_and.default: "bool({0}) & bool({1})",
+    aten.logical_or.default: "bool({0}) | bool({1})",
     aten.logical_not.default: "!{0}",
     aten.__rshift__.Scalar: "{0} >> {1}",
     aten.clone.default: "{0}",
@@ -84,12 +89,20 @@ OPTIONAL: dict[object, tuple[float, ...]] = {
 }
 """Numbers that may be left out at the end, and what they are then."""
 
-POWERS = {0.5: "std::sqrt({0})", 1.0: "{0}", 2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", -1.0: "1 / {0}"}
+POWERS = {0.5: "root({0})", 1.0: "{0}", 2.0: "{0} * {0}", 3.0: "{0} * {0} * {0}", -1.0: "1 / {0}"}
 """Powers that are no calls."""
 
 
-def _power(_base: object, exponent: float, **_: object) -> tuple[str, int]:
-    return POWERS.get(float(exponent), "std::pow({0}, {1})"), 2
+def _power(base: Any, exponent: float, **_: object) -> tuple[str, int]:  # noqa: ANN401
+    if not base.dtype.is_floating_point and exponent not in (1, 2, 3):
+        raise Unsupported(f"whole numbers to the power of {exponent}")
+    return POWERS.get(float(exponent), "power({0}, {1})"), 2
+
+
+def _power_of_tensors(base: Any, exponent: Any) -> tuple[str, int]:  # noqa: ANN401
+    if not (base.dtype.is_floating_point or exponent.dtype.is_floating_point):
+        raise Unsupported("whole numbers to the power of whole numbers")
+    return "power({0}, {1})", 2
 
 
 def _leaky_slope(_slope: object, _x: object, _negative: object, _of_result: object) -> tuple[str, int]:
@@ -105,10 +118,10 @@ def _clamp(_x: object, low: float | None = None, high: float | None = None) -> t
     return form, 3
 
 
-def _remainder(x: Any, _divisor: float) -> tuple[str, int]:  # noqa: ANN401
-    if x.dtype is torch.int64:
+def _remainder(x: Any, divisor: float) -> tuple[str, int]:  # noqa: ANN401
+    if isinstance(divisor, int) and not x.dtype.is_floating_point:
         return "({0} % {1} + {1}) % {1}", 2
-    return "{0} - {1} * std::floor({0} / {1})", 2
+    return "{0} - floor_of({0})" if divisor == 1 else "remainder_of({0}, {1})", 2
 
 
 def _inverted(x: Any) -> tuple[str, int]:  # noqa: ANN401
@@ -117,6 +130,7 @@ def _inverted(x: Any) -> tuple[str, int]:  # noqa: ANN401
 
 CHOSEN: dict[object, Callable[..., tuple[str, int]]] = {
     aten.pow.Tensor_Scalar: _power,
+    aten.pow.Tensor_Tensor: _power_of_tensors,
     aten.leaky_relu_backward.default: _leaky_slope,
     aten.clamp.default: _clamp,
     aten.bitwise_not.default: _inverted,
@@ -126,7 +140,11 @@ CHOSEN: dict[object, Callable[..., tuple[str, int]]] = {
 
 
 def form_of(target: object, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]] | None:
-    """The expression of an operation and its inputs, or None if it is not one of single numbers."""
+    """The expression of an operation and its inputs, or None if it is not one of single numbers.
+
+    Raises:
+        Unsupported: If it has arguments that the expression does not have, or the other way round.
+    """
     if target in CHOSEN:
         form, used = CHOSEN[target](*args)
         return form, args[:used]
@@ -137,4 +155,7 @@ def form_of(target: object, args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]
         defaults = OPTIONAL[target]
         missing = 1 + len(defaults) - len(args)
         filled = (*args, *(defaults[len(defaults) - missing :] if missing else ()))
-    return FORMS[target], filled
+    form = FORMS[target]
+    if len(set(PLACES.findall(form))) != len(filled):
+        raise Unsupported(f"{target} of {len(args)} arguments")
+    return form, filled

@@ -75,6 +75,7 @@ def compiled(
     Raises:
         Unsupported: If it has an operation that is not translated.
         NoCompiler: If nothing can be compiled here.
+        CompilerFailed: If others can be compiled and this cannot.
     """
     function = translated("update", update, example, shared)
     names = list(example)
@@ -82,7 +83,7 @@ def compiled(
     with torch.no_grad():
         results = update(single)
     count = len(next(value for name, value in example.items() if name not in shared))
-    run = library(source_of([function], _of_pack(function, names, shared, single, results))).run
+    run = library(source_of([function], _of_pack(function, names, shared, single, results)), quick=True).run
     needed = [names[position] for position in function.inputs]
 
     def packed(tensors: Tensors) -> Tensors:
@@ -101,7 +102,8 @@ def addresses(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
 
 def source_of(functions: list[Function], runner: str) -> str:
     """A whole program."""
-    return "\n\n".join([KERNELS.read_text(), *(function.text for function in functions), runner])
+    loops = {name: text for function in functions for name, text in function.loops.items()}
+    return "\n\n".join([KERNELS.read_text(), *loops.values(), *(function.text for function in functions), runner])
 
 
 def _of_pack(function: Function, names: list[str], shared: tuple[str, ...], single: Tensors, results: Tensors) -> str:

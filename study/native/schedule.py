@@ -16,7 +16,7 @@ ALIGNMENT = 64
 PAGE = 4096
 
 
-@dataclass
+@dataclass(eq=False)
 class Loop:
     """Expressions over the same indices, computed together.
 
@@ -56,7 +56,7 @@ def schedule(statements: Sequence[Statement]) -> list[Step]:
 
 def _place(statement: Statement, steps: list[Step], writers: dict[Buffer, list[int]]) -> int:
     """The first step that a statement can join, or one past the end."""
-    if not isinstance(statement, Pointwise):
+    if not isinstance(statement, Pointwise) or statement.alone:
         return len(steps)
     first = 0
     for view in statement.reads:
@@ -66,14 +66,14 @@ def _place(statement: Statement, steps: list[Step], writers: dict[Buffer, list[i
         first = max(first, place + 1)
     for place in range(first, len(steps)):
         step = steps[place]
-        if isinstance(step, Loop) and step.shape == statement.out.shape:
+        if isinstance(step, Loop) and step.shape == statement.out.shape and not step.statements[0].alone:
             return place
     return len(steps)
 
 
 def _within(view: View, reader: Pointwise, step: Step) -> bool:
     """True if a loop has just the number that a statement of its shape reads at the same index."""
-    if not isinstance(step, Loop) or step.shape != reader.out.shape:
+    if not isinstance(step, Loop) or step.shape != reader.out.shape or step.statements[0].alone:
         return False
     return any(statement.out == view for statement in step.statements)
 

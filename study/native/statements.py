@@ -11,6 +11,8 @@ import torch
 
 from study.native.views import Filled, Unsupported, Value, View
 
+ADDRESS = "(&{"
+"""In an expression that looks up memory around a number."""
 TYPES = {torch.float32: "float", torch.float64: "double", torch.int64: "int64_t", torch.bool: "bool"}
 """Names of number types in C++."""
 
@@ -23,11 +25,13 @@ class Pointwise:
         out: Where results go; its shape is the loop's, without sizes of one.
         form: The expression, {0}, {1} and so on standing for the inputs.
         inputs: In the shape of `out`.
+        alone: True if no other expression may share its loop.
     """
 
     out: View
     form: str
     inputs: tuple[Value, ...]
+    alone: bool = False
 
     @property
     def reads(self) -> list[View]:
@@ -52,10 +56,10 @@ class Product:
     def text(self) -> str:
         """The call."""
         (m, k), n = self.left.shape, self.right.shape[1]
-        begin, of_start = start_of(self.start)
-        numbers = (m, n, k, *self.left.strides, self.right.strides[0], self.out.strides[0])
-        shape = ", ".join(map(str, numbers))
-        return f"product<{type_of(self.out)}, {begin}, {shape}>({pointers(self.left, self.right, of_start, self.out)});"
+        row, column = self.start.strides if self.start else (0, 1)
+        layout = _listed(k, *self.left.strides, self.right.strides[0], self.out.strides[0], row)
+        kind = f"{type_of(self.out)}, {'Beside' if column else 'Alone'}, {m}, {n}"
+        return f"product<{kind}>({pointers(self.left, self.right, self.start, self.out)}, {{{layout}}});"
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,10 @@ class Narrow:
     def text(self) -> str:
         """The call."""
         (m, k), n = self.left.shape, self.right.shape[1]
-        begin, of_start = start_of(self.start)
-        shape = ", ".join(map(str, (m, n, k, self.left.strides[0], self.right.strides[1], *self.out.strides)))
-        return f"narrow<{type_of(self.out)}, {begin}, {shape}>({pointers(self.left, self.right, of_start, self.out)});"
+        start = self.start.strides if self.start else (0, 0)
+        layout = _listed(m, self.left.strides[0], self.right.strides[1], *self.out.strides, *start)
+        places = pointers(self.left, self.right, self.start, self.out)
+        return f"narrow<{type_of(self.out)}, {n}, {k}>({places}, {layout});"
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,13 @@ class Reduction:
         return [self.source]
 
     def text(self) -> str:
-        """A loop of calls."""
-        (m, n), kind = self.source.shape, type_of(self.out)
-        row = f"{pointer(self.source)} + {n} * i"
-        call = f"dot<{kind}, {n}>({row}, {row})" if self.kind == "squares" else f"{self.kind}<{kind}, {n}>({row})"
-        return f"for (int i = 0; i < {m}; ++i) ({pointer(self.out)})[i] = {call};"
+        """The call."""
+        sizes = _listed(*self.source.shape)
+        return f"{KERNELS[self.kind]}<{type_of(self.out)}>({pointers(self.source, self.out)}, {sizes});"
+
+
+KERNELS = {"sum": "sums", "largest": "largest", "squares": "square_sums"}
+"""Names of reductions in C++."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +122,7 @@ class RowSum:
 
     def text(self) -> str:
         """The call."""
-        m, n = self.source.shape
-        return f"sum_rows<{type_of(self.out)}, {m}, {n}>({pointers(self.source, self.out)});"
+        return f"sum_rows<{type_of(self.out)}>({pointers(self.source, self.out)}, {_listed(*self.source.shape)});"
 
 
 @dataclass(frozen=True)
@@ -133,21 +139,16 @@ class Transposition:
 
     def text(self) -> str:
         """The call."""
-        m, n = self.source.shape
-        numbers = f"{m}, {n}, {self.source.strides[1]}"
-        return f"transpose<{type_of(self.out)}, {numbers}>({pointers(self.source, self.out)});"
+        numbers = _listed(*self.source.shape, self.source.strides[1])
+        return f"transpose<{type_of(self.out)}>({pointers(self.source, self.out)}, {numbers});"
 
 
 Call: TypeAlias = Product | Narrow | Reduction | RowSum | Transposition
 Statement: TypeAlias = Pointwise | Call
 
 
-def start_of(start: View | None) -> tuple[str, View | None]:
-    """How a product begins, as a type, and its numbers."""
-    if start is None:
-        return "None", None
-    rows, columns = start.strides
-    return f"From<{rows}, {columns}>", start
+def _listed(*numbers: int) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def type_of(view: View) -> str:
@@ -171,12 +172,10 @@ def pointers(*views: View | None) -> str:
     return ", ".join(pointer(view) for view in views)
 
 
-def element(view: View, collapsed: Sequence[int]) -> str:
-    """A number of a buffer at the loop's indices, for strides along them."""
-    first = view.offset + view.buffer.first()
-    terms = [f"i{d}" if step == 1 else f"{step} * i{d}" for d, step in enumerate(collapsed) if step]
-    index = " + ".join([*terms, *([str(first)] if first or not terms else [])])
-    return f"{view.buffer.root().name}[{index}]"
+def element(name: str, first: int, steps: Sequence[int]) -> str:
+    """A number of a pointer at the loop's indices, for strides along them."""
+    terms = [f"i{d}" if step == 1 else f"{step} * i{d}" for d, step in enumerate(steps) if step]
+    return f"{name}[{' + '.join([*terms, *([str(first)] if first or not terms else [])])}]"
 
 
 def literal(value: Filled) -> str:
@@ -192,9 +191,9 @@ def number(value: float, dtype: torch.dtype) -> str:
         return f"int64_t({int(value)})"
     kind = TYPES[dtype]
     if math.isnan(value):
-        return f"{kind}(NAN)"
+        return f'{kind}(__builtin_nan(""))'
     if math.isinf(value):
-        return f"{kind}({'-' if value < 0 else ''}HUGE_VAL)"
+        return f"{kind}({'-' if value < 0 else ''}__builtin_inf())"
     return f"{kind}({float(value)!r})"
 
 

@@ -28,8 +28,12 @@ def _vector_product(at: Context, left: Value, right: Value) -> Value:
 
 
 def _sum(at: Context, x: Value, dims: Any = None, _keep: object = False, **_: object) -> Value:  # noqa: ANN401
-    x = x if x.dtype is at.dtype else at.builder.pointwise(at.dtype, "{0}", x)
+    x = _converted(at, x)
     return at.builder.reshaped(at.builder.reduced(x, listed(x, dims), "sum"), at.shape)
+
+
+def _converted(at: Context, x: Value) -> Value:
+    return x if x.dtype is at.dtype else at.builder.pointwise(at.dtype, "{0}", x)
 
 
 def _mean(at: Context, x: Value, dims: Any = None, keep: object = False, **_: object) -> Value:  # noqa: ANN401
@@ -45,7 +49,8 @@ def _largest(at: Context, x: Value, dims: Any = None, _keep: object = False) -> 
 def _norm(at: Context, x: Value, order: float = 2, dims: Any = None, _keep: object = False, **_: object) -> Value:  # noqa: ANN401
     if order != 2:
         raise Unsupported(f"a norm of order {order}")
-    return at.builder.reshaped(at.do("std::sqrt({0})", at.builder.reduced(x, listed(x, dims), "squares")), at.shape)
+    x = _converted(at, x)
+    return at.builder.reshaped(at.do("root({0})", at.builder.reduced(x, listed(x, dims), "squares")), at.shape)
 
 
 def _std(at: Context, x: Value, dims: Any = None, *, correction: float = 1, keepdim: object = False) -> Value:  # noqa: ANN401
@@ -53,9 +58,7 @@ def _std(at: Context, x: Value, dims: Any = None, *, correction: float = 1, keep
     count = size([x.shape[d] for d in which])
     mean = at.do("{0} / {1}", at.builder.reduced(x, which, "sum"), Filled(count, (), x.dtype))
     squares = at.builder.reduced(at.do("{0} - {1}", x, mean), which, "squares")
-    return at.builder.reshaped(
-        at.do("std::sqrt({0} / {1})", squares, Filled(count - correction, (), x.dtype)), at.shape
-    )
+    return at.builder.reshaped(at.do("root({0} / {1})", squares, Filled(count - correction, (), x.dtype)), at.shape)
 
 
 def _exponentials(at: Context, x: Value, dim: int) -> tuple[Value, Value, Value]:
@@ -78,7 +81,7 @@ def _log_softmax(at: Context, x: Value, dim: int, _half: object) -> Value:
 
 def _log_sum_exp(at: Context, x: Value, dims: Sequence[int], _keep: object = False) -> Value:
     which = listed(x, dims)
-    largest = at.do("(std::isinf({0}) ? 0 : {0})", at.builder.reduced(x, which, "largest"))
+    largest = at.do("(__builtin_isinf({0}) ? 0 : {0})", at.builder.reduced(x, which, "largest"))
     total = at.builder.reduced(at.do("exp_of({0} - {1})", x, largest), which, "sum")
     return at.builder.reshaped(at.do("{0} + log_of({1})", largest, total), at.shape)
 
@@ -120,7 +123,8 @@ def _log_softmax_back(at: Context, slope: Value, result: Value, dim: int, _type:
 
 def _addc(sign: str) -> Callable[..., Value]:
     def make(at: Context, x: Value, y: Value, z: Value, *, value: float = 1) -> Value:
-        return at.do(f"{{0}} + {{1}} {sign} {{2}} * {{3}}", x, y, z, Filled(value, (), at.dtype))
+        inputs = (*(_converted(at, part) for part in (x, y, z)), Filled(value, (), at.dtype))
+        return at.do(f"{{0}} + {{1}} {sign} {{2}} * {{3}}", *inputs)
 
     return make
 
@@ -129,7 +133,7 @@ def _scaled_sum(sign: str) -> Callable[..., Value]:
     def make(at: Context, x: Any, y: Any, *, alpha: float = 1) -> Value:  # noqa: ANN401
         kinds = [value.dtype for value in (x, y) if isinstance(value, View | Filled)]
         first, second = as_value(x, kinds[0]), as_value(y, kinds[0])
-        if isinstance(second, Filled) and second.number == 0 and first.shape == at.shape:
+        if isinstance(second, Filled) and second.number == 0 and (first.shape, first.dtype) == (at.shape, at.dtype):
             return first
         if alpha == 1:
             return at.builder.pointwise(at.dtype, f"{{0}} {sign} {{1}}", first, second)

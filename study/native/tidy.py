@@ -46,7 +46,7 @@ def _join_products(graph: Graph) -> None:
         if node.target is not aten.add.Tensor or len(node.args) != 2 or node.kwargs:
             continue
         for product, term in (node.args, node.args[::-1]):
-            if _alone(product) and isinstance(term, Node) and _shape(term) == _shape(node):
+            if _alone(product) and isinstance(term, Node) and _form(term) == _form(node) == _form(product):
                 with graph.inserting_before(node):
                     joined = graph.call_function(aten.addmm.default, (term, *product.args))
                 joined.meta = dict(node.meta)
@@ -58,6 +58,6 @@ def _alone(node: object) -> bool:
     return isinstance(node, Node) and node.target is aten.mm.default and len(node.users) == 1
 
 
-def _shape(node: Node) -> tuple[int, ...] | None:
-    value = node.meta.get("val")
-    return value.shape if isinstance(value, Shape) else None
+def _form(node: object) -> tuple[tuple[int, ...], torch.dtype] | None:
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return (value.shape, value.dtype) if isinstance(value, Shape) else None

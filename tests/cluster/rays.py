@@ -40,13 +40,15 @@ if __name__ == "study.worker":
     from pathlib import Path
     from types import SimpleNamespace
 
+    time.sleep(float(os.environ.get("IMPORT_SECONDS", "0")))
+
     def run_pack(root, name, *, device, data=None, halvings=0, may_halve=True, **_):
         place = Path(root)
         wanted = json.loads((place / "wanted.json").read_text())
         wanted = wanted | wanted.get(name, {})
         note = {"pack": name, "pid": os.getpid(), "device": device, "data": data, "halvings": halvings}
         note |= {"may_halve": may_halve, "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"), "begun": time.time()}
-        note |= {"parent": os.getppid(), "path": sys.path}
+        note |= {"parent": os.getppid(), "path": sys.path, "preloaded": "cluster.preloaded" in sys.modules}
         file = place / f"ran-{name}.{uuid.uuid4().hex}.json"
         file.with_suffix(".part").write_text(json.dumps(note))
         file.with_suffix(".part").rename(file)

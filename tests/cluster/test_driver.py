@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster import address, tune
+from cluster import address, process, tune
 from cluster.address import cluster_address, fault_at
 from cluster.driver import Line, nodes, trainable, why
 from cluster.tune import RayTune
@@ -55,7 +55,7 @@ def driver(monkeypatch):
             descriptor, text = pass_fds[0], SPEAK + next(programs)
             return real([sys.executable, "-P", "-c", text, str(descriptor)], pass_fds=pass_fds, **options)
 
-        monkeypatch.setattr(tune.subprocess, "Popen", start)
+        monkeypatch.setattr(process.subprocess, "Popen", start)
 
     return use
 
@@ -84,10 +84,18 @@ def run(directory, packs, **options):
     return over
 
 
-def test_a_good_driver_runs_everything_and_is_told_to_end(driver, directory):
+def test_a_good_driver_runs_everything(driver, directory):
     driver(GOOD)
     assert run(directory, ["a", "b", "c", "d", "e", "f"]) == ["a", "b", "c", "d", "e", "f"]
     assert reasons(directory) == []
+
+
+def test_a_driver_has_time_to_leave_a_cluster_and_one_with_a_ray_of_its_own_has_none(driver, directory, door, tmp_path):
+    driver(GOOD + f"time.sleep(1); open({str(tmp_path / 'left')!r}, 'w').close()")
+    assert run(directory, ["a"]) == ["a"]
+    assert not (tmp_path / "left").exists()
+    assert run(directory, ["a"], address=door[0]) == ["a"]
+    assert (tmp_path / "left").exists()
 
 
 def test_no_more_packs_are_handed_out_than_there_is_room_for_and_four(driver, directory):
@@ -298,9 +306,9 @@ ready([(8.0, 1.0)])
 shares = []
 while (message := hear())["kind"] == "pack":
     shares.append(message["gpu"])
+    with open(os.path.join(os.path.dirname(settings["root"]), "shares"), "w") as file:
+        json.dump(shares, file)
     over(message["pack"], share=0.3)
-print(shares, file=sys.stderr)
-open(os.path.join(os.path.dirname(settings["root"]), "shares"), "w").write(json.dumps(shares))
 """)
     assert len(run(directory, [f"{i}" for i in range(12)], device="cuda")) == 12
     shares = json.loads((Path(directory.root).parent / "shares").read_text())
@@ -490,7 +498,7 @@ def test_an_error_of_the_storage_is_not_the_packs(directory, monkeypatch):
     assert ended_by(full, directory, monkeypatch)["fault"] == "storage"
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/mnist.npz")
     found = ended_by(missing, directory, monkeypatch)
-    assert found == {"fault": "failed", "reason": f"FileNotFoundError: {missing}"}
+    assert found == {"done": True, "fault": "failed", "reason": f"FileNotFoundError: {missing}"}
     assert ended_by(ValueError("no"), directory, monkeypatch)["fault"] == "failed"
     assert ended_by(UserError("no"), directory, monkeypatch)["fault"] == "failed"
     assert ended_by(MemoryError("out of memory"), directory, monkeypatch, gpu=0.5)["fault"] == "crowded"

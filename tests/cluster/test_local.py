@@ -1,15 +1,20 @@
 """A local Ray, really: who may write where its workers look, and what is told of packs that it lost."""
 
+import os
 import stat
 import tempfile
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from cluster import process
 from cluster.tune import RayTune
 from study import executor
 from study.errors import UserError
+from tests.cluster.rays import below
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
@@ -37,6 +42,54 @@ def test_nobody_else_can_put_a_module_where_workers_look(pretended, monkeypatch)
     ray.run(pretended.directory, ["a"])
     assert any(entry.endswith("/empty") for entry, _ in found)
     assert [opened for _, opened in found if opened] == []
+
+
+def test_no_process_is_there_that_has_nothing_to_do(pretended, monkeypatch):
+    words = {"cluster.driver": "driver", "gcs_server": "store", "raylet/raylet": "raylet", "stand_in.py": "stand-in"}
+    there, ray = [], RayTune(address="local", workers=2)
+
+    def kind(pid):
+        command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        return next((kind for part, kind in words.items() if part in command), command)
+
+    def measured(_):  # told after each pack, while Ray is up
+        there.append(Counter(kind(pid) for pid in below(os.getpid())))
+
+    monkeypatch.setattr(ray, "measured", measured)
+    ray.run(pretended.directory, list("abcdef"))
+    workers = there[-1].total() - 5
+    assert there[-1].items() > {"driver": 1, "store": 1, "raylet": 1, "stand-in": 2}.items()
+    assert workers == 2
+    assert all(note["preloaded"] for note in pretended.ran)
+    assert {note["parent"] for note in pretended.ran} == {pretended.ran[0]["parent"]}
+    assert below(os.getpid()) == {}
+
+
+LATE = """
+import time
+fit = cluster.driver.fit
+cluster.driver.fit = lambda *arguments: (time.sleep(4.0), fit(*arguments))
+cluster.driver.main("""
+
+
+def test_workers_that_wait_for_tune_are_not_replaced(pretended, monkeypatch):
+    monkeypatch.setenv("IMPORT_SECONDS", "8")  # while they import, they do not answer
+    monkeypatch.setattr(process, "CODE", process.CODE.replace("\ncluster.driver.main(", LATE))
+    seen, over = set(), threading.Event()
+
+    def look():
+        while not over.wait(0.1):
+            seen.update(pid for pid, name in below(os.getpid()).items() if name.startswith("ray::"))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        RayTune(address="local", workers=2).run(pretended.directory, list("abcd"))
+    finally:
+        over.set()
+        looking.join()
+    assert len(seen) == 2
+    assert {note["pid"] for note in pretended.ran} <= seen
 
 
 def test_what_rays_memory_monitor_ends_is_told_from_what_was_killed(pretended, monkeypatch):

@@ -1,11 +1,12 @@
 """What a pack asks of a node, how many fit, and what can never be had."""
 
 import math
+import os
 import random
 
 import pytest
 
-from cluster.resources import CROWD, HEADROOM, Ask, ask_of, refusal, room
+from cluster.resources import CROWD, HEADROOM, Ask, ask_of, cores, refusal, room
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,33 @@ def test_only_eight_of_many_nodes_are_told():
 def test_what_can_be_had_or_may_come_is_not_refused():
     assert refusal(Ask(1, 1), "cuda", [(4.0, 0.0), (1.0, 1.0)], grows=False) is None
     assert refusal(Ask(1, 1), "cuda", [(0.0, 0.0)], grows=True) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu.max": ""}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n"}, 8),
+    ],
+)
+def test_cpus_are_those_that_this_process_may_use(tmp_path, monkeypatch, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert cores(tmp_path) == expected
+
+
+def test_of_a_machine_a_process_may_be_bound_to_a_part(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1

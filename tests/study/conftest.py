@@ -3,6 +3,8 @@
 import pytest
 
 from study.executor import InProcess
+from study.native import build
+from study.native.cache import cache_folders
 from study.plan import expand, pack
 from study.progress import live
 from study.spec import parse_sweep
@@ -71,3 +73,17 @@ def finished(tmp_path_factory, tiny, run_here):
     root = tmp_path_factory.mktemp("finished") / "run"
     run_here(root, sweep)
     return RunDirectory(root), sweep
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """The folder that compiled programs will be kept in; nothing is known of any compiler."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", None)  # asked anew
+    for known in (build.compiler, build.missing):
+        known.cache_clear()
+    yield cache_folders()[0]
+    for known in (build.compiler, build.missing):
+        known.cache_clear()

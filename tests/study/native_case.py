@@ -8,23 +8,14 @@ import torch
 from study.draws import draw
 from study.game import Game
 from study.methods import parse_method
-from study.native.build import NoCompiler, compiler
+from study.native.build import missing
 from study.optimisers import OPTIMISERS
 from study.prng import key_words
 from study.step import SHARED, discriminator_update, generator_update, joint_update
 from study.tasks.table import get_task
 from study.train import NUMBERS, example_of, start
 
-
-def no_compiler():
-    try:
-        compiler()
-    except NoCompiler as error:
-        return str(error)
-    return ""
-
-
-needs_compiler = pytest.mark.skipif(bool(no_compiler()), reason=no_compiler() or "there is a compiler")
+needs_compiler = pytest.mark.skipif(missing() is not None, reason=missing() or "there is a compiler")
 
 
 def game_of(method, task="ring8", optimiser="adam", n_critic=1):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from study.native.program import compiled
+from study.native.views import Unsupported
 from study.record import grad
 from tests.study.native_case import needs_compiler
 
@@ -78,6 +79,8 @@ POINTWISE = [
     lambda x, y: torch.addcmul(x, x, y, value=2) - torch.addcdiv(y, x, y, value=-1.5),
     lambda x, y: x.sgn() + y.pow(3) + x.square() + (y.abs() + 1).pow(-0.5) + (y.abs() + 1).rsqrt(),
     lambda x, y: (x > 0).logical_and(~(y > 0)).to(x.dtype) * torch.add(x, y, alpha=3) - torch.rsub(x, 2),
+    lambda x, y: (x % 0.3) - torch.remainder(x, -0.7) + y % 1,
+    lambda x, y: x.logical_or(y).double() + x.logical_and(y) - torch.logical_not(x).double(),
 ]
 
 
@@ -115,6 +118,11 @@ def test_products_of_any_sizes_and_layouts(seed, dtype):
         assert ((found.double() - exact).abs() <= bound).all(), (m, n, k, turned_left, turned_right)
 
 
+def of_two_kinds(whole, x):
+    """Whole numbers of float32, of which sums are exact, and others of float64."""
+    return whole @ whole.t() + x + torch.addcdiv((x[0, 0] * 4).long().double(), whole[:, :5], torch.full((5, 5), 4.0))
+
+
 FORMS = [
     lambda x: x.t().reshape(-1) * 2,
     lambda x: torch.cat([x, x.flip(0)[:0], 2 * x], 1),
@@ -131,6 +139,12 @@ FORMS = [
     lambda x: torch.arange(5)[:, None] * x + torch.eye(5, 7),
     lambda x: grad(lambda y: (y[1:3].select(1, 2) * torch.diagonal(y)[1:3]).sum())(x),
     lambda x: torch.linspace(0, 1, 9)[(x.abs() * 4).long().clamp(max=8)] + (x > 0).sum(0) / 3,
+    lambda x: x[-100:3] + x[:, -100:][:3],
+    lambda x: grad(lambda y: (y[-100:3] * y[:3] * y[:, -100:][:3]).sum())(x),
+    lambda x: torch.arange(0, 1, 0.1, dtype=x.dtype)[:7] * x + torch.linspace(0, 1, 7, dtype=x.dtype),
+    lambda x: (torch.arange(5) + 0.0)[:, None] * x + (x * 4).long() % 2.5 + torch.maximum(x > 0, x < 1),
+    lambda x: of_two_kinds((x * 4).long().float(), x[:, :5]),
+    lambda x: ((x * 4).long() > torch.tensor(0.1)) * torch.linalg.vector_norm(x.float(), dtype=torch.float64),
 ]
 
 
@@ -150,3 +164,27 @@ def test_long_sums_are_the_same_at_every_run_and_exact_to_rounding():
     found = run(torch.sum, x)
     assert torch.equal(found, run(torch.sum, x))
     assert abs(found.double() - x.double().sum()) <= 100 * 2**-24 * x.double().sum()
+
+
+REFUSED = [
+    ("aten.rsub.Scalar of 3 arguments", lambda x: torch.rsub(x, 2, alpha=3)),
+    ("whole numbers to the power", lambda x: x.long().abs() ** 4),
+    ("whole numbers to the power", lambda x: x.long().abs() ** x.long().abs()),
+    ("by other than one tensor of whole numbers", lambda x: x[torch.eye(5, dtype=torch.bool)[0].expand(5)]),
+    ("a sum of nothing", lambda x: x[:0].sum(0)),
+    ("a product of nothing", lambda x: x[:, :0] @ x[:0]),
+    ("sort", lambda x: x.sort().values),
+    ("float16", lambda x: 2 * x.half()),
+]
+
+
+@pytest.mark.parametrize(("why", "function"), REFUSED)
+def test_what_is_not_translated_is_named(why, function):
+    with pytest.raises(Unsupported, match=why):
+        run(function, torch.ones(5, 7, dtype=torch.float64))
+
+
+def test_a_comparison_is_of_the_type_that_torch_compares_in():
+    """A tensor without dimensions is compared in the type of the other one: 0.1 of float32 is not that of float64."""
+    x = torch.tensor([0.1, 0.2])
+    assert run(lambda x: (x == torch.tensor(0.1, dtype=torch.float64)).float(), x).tolist() == [1, 0]

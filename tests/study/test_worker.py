@@ -85,7 +85,9 @@ def test_trials_is_written_after_history(prepared, monkeypatch):
     assert written == ["history", "trials"]
 
 
-def test_progress_is_shown_at_every_evaluation(prepared, monkeypatch):
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, [0, 1, 2]), (60.0, [0])])
+def test_progress_is_shown_at_evaluations_but_not_all_the_time(prepared, monkeypatch, seconds, expected):
+    monkeypatch.setattr(worker, "PROGRESS_SECONDS", seconds)
     directory, pack = prepared()
     real, shown = RunDirectory.write_json, []
 
@@ -95,7 +97,7 @@ def test_progress_is_shown_at_every_evaluation(prepared, monkeypatch):
 
     monkeypatch.setattr(RunDirectory, "write_json", write_json)
     run_pack(directory.root, pack)
-    assert shown == [0, 1, 2]
+    assert shown == expected
 
 
 # Out of memory
@@ -471,7 +473,7 @@ def test_errors_of_storage_are_told_from_a_packs_own(prepared):
     assert not storage_fault(directory, FileNotFoundError(errno.ENOENT, "No such file", outside))
     assert not storage_fault(directory, OSError("not a whole Parquet file"))
     assert not storage_fault(directory, ValueError("no"))
-    assert sorted(path.name for path in Path(directory.root).iterdir()) == ["plan"]
+    assert sorted(path.name for path in Path(directory.root).iterdir()) == ["plan", SWEEP]
 
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["gone", "unmounted"])
@@ -501,6 +503,6 @@ def test_an_object_store_is_asked_by_an_object(prepared, monkeypatch):
     monkeypatch.setattr(directory, "local", False)
     root = Path(directory.root)
     assert not storage_fault(directory, OSError("AWS Error SLOW_DOWN"))
-    assert sorted(path.name for path in root.iterdir()) == ["plan"]
+    assert sorted(path.name for path in root.iterdir()) == ["plan", SWEEP]
     root.rename(root.with_name("moved"))
     assert storage_fault(directory, OSError("AWS Error NETWORK_CONNECTION"))
