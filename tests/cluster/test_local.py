@@ -59,7 +59,7 @@ def test_no_process_is_there_that_has_nothing_to_do(pretended, monkeypatch):
     ray.run(pretended.directory, list("abcdef"))
     workers = there[-1].total() - 5
     assert there[-1].items() > {"driver": 1, "store": 1, "raylet": 1, "stand-in": 2}.items()
-    assert workers == 2
+    assert workers in (2, 3)  # Ray starts another where the first ones are slow to say that they are there
     assert all(note["preloaded"] for note in pretended.ran)
     assert {note["parent"] for note in pretended.ran} == {pretended.ran[0]["parent"]}
     assert below(os.getpid()) == {}
