@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.lazy import torch
-from study.native.build import NoCompiler, library
+from study.native.build import CompilerFailed, NoCompiler, library
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def code() -> ctypes.CDLL | None:
     """The compiled functions; None where nothing can be compiled."""
     try:
         return library("\n".join(Path(__file__).with_name(name).read_text() for name in SOURCES))
-    except NoCompiler:
+    except (NoCompiler, CompilerFailed):
         return None
 
 

@@ -36,7 +36,12 @@ def least_costs(
     Returns:
         Shape (c,), nan where a cost is not finite. The cost of a unit is rounded to 2^-46 of the problem's largest or,
         if that is more, to 2^-62 times the mass.
+
+    Raises:
+        ValueError: The masses do not fill the sinks.
     """
+    if (masses.sum(1) != capacities.sum()).any():
+        raise ValueError("masses must fill the sinks")
     largest = costs.max((-2, -1), keepdims=True)
     finite = np.isfinite(largest)
     bits = min(FINEST, BITS - int(capacities.sum()).bit_length())

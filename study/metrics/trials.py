@@ -97,7 +97,11 @@ def nearest_point(x: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
     By differences, one coordinate after the other, which for a few coordinates is fast; of points equally near it is
     the first.
+
+    Raises:
+        ValueError: The points have not as many coordinates.
     """
+    _refuse_others(x, points)
     found = compiled.nearest(x, points)
     if found:
         return found
@@ -114,12 +118,22 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def _refuse_others(x: Tensor, points: Tensor) -> None:
+    if x.shape[-1] != points.shape[-1]:
+        raise ValueError(f"points must have as many coordinates, got {x.shape[-1]} and {points.shape[-1]}")
+
+
 def nearest_distances(x: Tensor, rows: Tensor | None = None) -> Tensor:
     """Euclidean distance (c, n), float64, of points (c, n, d) to the nearest of rows (m, d), else to another point.
 
     Which rows can be nearest is told by a product of matrices, some ten times faster than by differences, and all that
     it can err by; of these the distances are taken by differences.
+
+    Raises:
+        ValueError: The rows have not as many coordinates.
     """
+    if rows is not None:
+        _refuse_others(x, rows)
 
     def one(of_trial: Callable[..., Tensor], trial: Tensor) -> Tensor:
         return of_trial(trial.double(), (trial if rows is None else rows).double(), others=rows is None)

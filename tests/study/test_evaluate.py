@@ -293,7 +293,7 @@ def test_compiled_values_belong_to_the_trial_whatever_its_place():
 
 
 def test_who_asks_for_compiled_programs_gets_no_others(monkeypatch):
-    def nothing(*_):
+    def nothing(*_, **__):
         raise NoCompiler("there is none")
 
     game, _ = watched("ring8", "ns", evaluation_samples=16)
