@@ -47,8 +47,8 @@ class Builder:
 
         Indices along which nothing changes are computed once; memory follows the order of the largest input.
         """
-        shape = torch.broadcast_shapes(*(value.shape for value in inputs))  # type: ignore[no-untyped-call]
-        wide = [value.expanded(tuple(shape)) for value in inputs]
+        shape = _broadcast([value.shape for value in inputs])
+        wide = [value.expanded(shape) for value in inputs]
         views = [value for value in wide if isinstance(value, View)]
         needed = tuple(
             size if any(view.strides[d] for view in views) or not views else 1 for d, size in enumerate(shape)
@@ -62,7 +62,7 @@ class Builder:
         else:
             self._add_pointwise(out, form, arranged)
         back = tuple(order.index(d) for d in range(len(order)))
-        return out.permuted(back).expanded(tuple(shape))
+        return out.permuted(back).expanded(shape)
 
     def _add_costly(self, out: View, form: str, inputs: Sequence[Value]) -> None:
         """An expression that takes long to compile: in a loop of its own, the same for all that have it."""
@@ -207,6 +207,16 @@ class Builder:
             flat = View(source.buffer, (rows, length), (length, 1), source.offset)
             self.statements.append(Reduction(out, flat, kind))
         return dense(out.buffer, sizes)
+
+
+def _broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of numbers of some shapes that are taken together; `torch.broadcast_shapes` is slow."""
+    length = max(map(len, shapes))
+    sizes = zip(*((1,) * (length - len(shape)) + shape for shape in shapes), strict=True)
+    found = tuple(next((size for size in each if size != 1), 1) for each in sizes)
+    if any(size not in (1, wide) for shape in shapes for size, wide in zip(shape[::-1], found[::-1], strict=False)):
+        raise Unsupported(f"numbers of shapes {', '.join(map(str, shapes))} together")
+    return found
 
 
 def _order(views: Sequence[View], shape: tuple[int, ...]) -> tuple[int, ...]:

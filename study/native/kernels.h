@@ -1,10 +1,9 @@
 // What generated programs call: matrix products, sums, transposition, and functions of one number.
 //
-// Shapes and strides are arguments, so that all calls share what is compiled once. Vectors are those of GCC and Clang, as wide as the
-// target's registers; sums have a fixed order of their own, whatever the compiler does. Products and sums may be
-// contracted to fused operations; nothing else about floating point is relaxed, so that NaN and infinity go their way.
-
-// No header of the library is included: reading those takes longer than compiling what is needed of them.
+// Shapes and strides are arguments where they cost nothing, so that all calls share what is compiled once. Vectors are
+// those of GCC and Clang, as wide as the target's registers; sums have a fixed order of their own, whatever the compiler
+// does. Products and sums may be contracted to fused operations; nothing else about floating point is relaxed, so that
+// NaN and infinity go their way. No header of the library is included: to read them takes longer than to compile this.
 
 typedef __INT64_TYPE__ int64_t;
 typedef __UINT64_TYPE__ uint64_t;
@@ -257,7 +256,7 @@ template <class T> APART void transpose(const T* __restrict x, T* __restrict out
 // ---- functions of one number -----------------------------------------------------------------------------------
 //
 // For float they are computed in double and free of branches, so that loops over them become vectors; each result is
-// within one unit in the last place (float) of the exact one. For double they are the C library's.
+// within one unit in the last place (float) of the exact one. For double they are the C library's, as these are for both:
 
 INLINE float root(float x) { return __builtin_sqrtf(x); }
 INLINE double root(double x) { return __builtin_sqrt(x); }

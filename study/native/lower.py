@@ -21,8 +21,8 @@ from study.native.views import Buffer, Filled, Unsupported, Value, View, dense
 
 aten = torch.ops.aten
 STRUCTURE = ARRANGED | SUMMED
-MOST = 4000
-"""Operations of an update; more of them compile for longer than ten seconds."""
+MOST = 8000
+"""Operations of an update; more of them compile for longer than five seconds."""
 
 
 @dataclass(frozen=True)

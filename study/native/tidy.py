@@ -16,8 +16,8 @@ def tidy(module: GraphModule) -> GraphModule:
     trim(module)
     _drop_double_transpositions(module.graph)
     _drop_repetitions(module.graph)
-    _join_products(module.graph)
     module.graph.eliminate_dead_code()
+    _join_products(module.graph)
     return module
 
 
@@ -26,7 +26,6 @@ def _drop_double_transpositions(graph: Graph) -> None:
         inner = node.args[0] if node.target is aten.t.default else None
         if isinstance(inner, Node) and inner.target is aten.t.default:
             node.replace_all_uses_with(inner.args[0])
-    graph.eliminate_dead_code()
 
 
 def _drop_repetitions(graph: Graph) -> None:
@@ -38,7 +37,6 @@ def _drop_repetitions(graph: Graph) -> None:
         earlier = known.setdefault(key, node)
         if earlier is not node:
             node.replace_all_uses_with(earlier)
-    graph.eliminate_dead_code()
 
 
 def _join_products(graph: Graph) -> None:
@@ -51,6 +49,8 @@ def _join_products(graph: Graph) -> None:
                     joined = graph.call_function(aten.addmm.default, (term, *product.args))
                 joined.meta = dict(node.meta)
                 node.replace_all_uses_with(joined)
+                graph.erase_node(node)
+                graph.erase_node(product)
                 break
 
 
