@@ -47,13 +47,14 @@ def test_nobody_else_can_put_a_module_where_workers_look(pretended, monkeypatch)
 def test_no_process_is_there_that_has_nothing_to_do(pretended, monkeypatch):
     words = {"cluster.driver": "driver", "gcs_server": "store", "raylet/raylet": "raylet", "stand_in.py": "stand-in"}
     there, ray = [], RayTune(address="local", workers=2)
+    others = below(os.getpid())  # of other tests, e.g. what multiprocessing keeps
 
     def kind(pid):
         command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
         return next((kind for part, kind in words.items() if part in command), command)
 
     def measured(_):  # told after each pack, while Ray is up
-        there.append(Counter(kind(pid) for pid in below(os.getpid())))
+        there.append(Counter(kind(pid) for pid in below(os.getpid()) if pid not in others))
 
     monkeypatch.setattr(ray, "measured", measured)
     ray.run(pretended.directory, list("abcdef"))
@@ -62,7 +63,7 @@ def test_no_process_is_there_that_has_nothing_to_do(pretended, monkeypatch):
     assert workers in (2, 3)  # Ray starts another where the first ones are slow to say that they are there
     assert all(note["preloaded"] for note in pretended.ran)
     assert {note["parent"] for note in pretended.ran} == {pretended.ran[0]["parent"]}
-    assert below(os.getpid()) == {}
+    assert below(os.getpid()).keys() <= others.keys()
 
 
 LATE = """
