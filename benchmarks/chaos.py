@@ -21,8 +21,9 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.memory import toml
-from benchmarks.nodes import ENVIRONMENT, Nodes, descendants
+from benchmarks.nodes import ENVIRONMENT, Nodes
 from benchmarks.record import Found, Line
+from cluster.process import processes_below
 
 NODES, KILLS, PACK = 3, 10, 4
 PATIENCE = 180.0
@@ -71,7 +72,7 @@ class Sweeping:
 
     def end(self) -> None:
         """Leave nothing behind."""
-        for pid in [self.process.pid, *descendants(self.process.pid)]:
+        for pid in [self.process.pid, *processes_below(self.process.pid)]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -120,8 +121,8 @@ def kill_command(sweeping: Sweeping, nodes: Nodes, chance: random.Random) -> boo
 
 def kill_driver(sweeping: Sweeping, nodes: Nodes, chance: random.Random) -> bool:
     """The process in which the command talks to Ray."""
-    below = descendants(sweeping.process.pid)
-    return bool(below) and _kill(below[0])
+    below = processes_below(sweeping.process.pid)
+    return bool(below) and _kill(min(below))
 
 
 KINDS: dict[str, Callable[[Sweeping, Nodes, random.Random], bool]] = {

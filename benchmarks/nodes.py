@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from cluster.process import processes_below
+
 START = """
 import sys, types
 import ray.scripts.scripts as scripts
@@ -95,19 +97,7 @@ class Nodes:
     def kill(self, name: str) -> None:
         """Kill every process of a node, as when its machine loses power."""
         process = self._groups.pop(name)
-        for pid in [process.pid, *descendants(process.pid)]:
+        for pid in [process.pid, *processes_below(process.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
-
-
-def descendants(root: int) -> list[int]:
-    """Process ids of everything below a process (Linux)."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found = {root}
-    while new := {child for child, parent in parents.items() if parent in found} - found:
-        found |= new
-    return sorted(found - {root})

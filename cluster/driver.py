@@ -292,6 +292,7 @@ def fit(line: Line, settings: Mapping[str, Any]) -> None:
         line.send("over", pack=trial.config["pack"], **found)
 
     use_workers_as_they_are(small=settings["address"] is None)
+    outlive_system_errors()
     settings = {**settings, "pruner": pruner_of(settings["root"])}
     beat, flying = _beat(line), set[str]()
     tuner = tune.Tuner(
@@ -312,6 +313,26 @@ def fit(line: Line, settings: Mapping[str, Any]) -> None:
     )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # `attempts` says what happened to packs
     tuner.fit()
+
+
+def outlive_system_errors() -> None:
+    """Have Tune take whatever Ray's system says of a worker for that worker's end, which fails one trial.
+
+    It knows errors of a worker and of its code. A worker that the memory monitor ends as it begins is reported by an
+    error of neither kind, from which Tune ends the whole experiment.
+    """
+    from ray.air.execution._internal import actor_manager
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    managers: Any = actor_manager.RayActorManager
+    failed = managers._actor_task_failed
+
+    def told(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        failed(manager, tracked_actor_task, exception)
+
+    managers._actor_task_failed = told
 
 
 def trainable(settings: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

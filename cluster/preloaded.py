@@ -5,9 +5,9 @@ import gc
 # looking for garbage takes a tenth of the time, again and again, and modules leave none
 gc.disable()
 try:
-    import ray.tune  # noqa: F401
+    import ray.tune  # noqa: F401 - to be there
 
-    import cluster.driver  # noqa: F401
+    import cluster.driver  # noqa: F401 - to be there
     import study.worker  # noqa: F401 - and torch, the longest of them
 finally:
     gc.freeze()

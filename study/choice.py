@@ -50,16 +50,11 @@ def slower(setting: str, kinds: Iterable[Trial], device: str) -> str | None:
     """What to tell of a machine where programs would be compiled and cannot be, in one sentence; None of others.
 
     Raises:
-        UserError: If they shall be compiled, or captured on a CPU.
+        UserError: If a trial's shall be compiled or captured and cannot be.
     """
-    if setting == CAPTURED and device == "cpu":
-        raise UserError("execution.program = 'captured': graphs are a GPU's, and the device is cpu")
-    if setting == RECORDED or device != "cpu" or not any(setting == NATIVE or pays(trial) for trial in kinds):
+    recorded = [trial for trial in kinds if chosen(setting, trial, device) == RECORDED]
+    if setting == RECORDED or device != "cpu" or not any(map(pays, recorded)):
         return None
-    reason = missing()
-    if reason and setting == NATIVE:
-        raise UserError(f"execution.program = 'native': {reason}")
     return (
-        reason
-        and f"training will be several times slower than it could be, since programs cannot be compiled here: {reason}"
+        f"training will be several times slower than it could be, since programs cannot be compiled here: {missing()}"
     )

@@ -59,8 +59,6 @@ class Blocks:
         drawn: Names of these draws, empty if the program makes its own.
         constants: What the program looks up.
         forms: Of each tensor, how many numbers a trial or a draw has, and their type.
-        bytes: Memory that it keeps for each thread that runs it: a trial's state twice, its draws, and what it works
-            in.
     """
 
     run: Callable[..., object]
@@ -69,7 +67,6 @@ class Blocks:
     drawn: tuple[str, ...]
     constants: tuple[Tensor, ...]
     forms: Mapping[str, tuple[int, torch.dtype]]
-    bytes: int
 
     def __call__(
         self, tensors: Mapping[str, Tensor], keys: Tensor, steps: range, *, total: int, updates: int
@@ -114,7 +111,6 @@ def blocks_of(recipe: Recipe) -> Blocks:
         drawn=tuple(writer.drawn),
         constants=tuple(constant for function in writer.functions() for constant in function.constants),
         forms={name: (writer.size(name), recipe.example[name].dtype) for name in (*writer.state, *writer.read)},
-        bytes=writer.bytes(),
     )
 
 
@@ -233,11 +229,6 @@ class _Writer:
 
     def _scratch(self) -> int:
         return max(ALIGNMENT, *(function.scratch for function in self.functions()))
-
-    def bytes(self) -> int:
-        """What `_memory` takes."""
-        names = [*self.state, *self.state, *self._made()]
-        return self._scratch() + sum(self._room(name) * self.recipe.example[name].element_size() for name in names)
 
     def _pointers(self) -> list[str]:
         names = [

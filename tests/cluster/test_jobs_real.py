@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.process import processes_below
 from study.executor import InProcess
 from study.lease import holder
 from study.progress import live
@@ -117,7 +118,7 @@ def head(home, quiet):
             time.sleep(0.5)
         yield address
     finally:
-        below = descendants(process.pid)
+        below = processes_below(process.pid)
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)
@@ -125,20 +126,6 @@ def head(home, quiet):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
-
-
-def descendants(top):
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            parents[int(stat.parent.name)] = int(fields[1])
-    found = {top}
-    while True:
-        more = {pid for pid, parent in parents.items() if parent in found} - found
-        if not more:
-            return found - {top}
-        found |= more
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cluster.process import processes_below
 from cluster.tune import RayTune
 from study.executor import InProcess
 from study.plan import expand
@@ -63,24 +65,10 @@ def results(directory):
     return frame.drop(columns="train_seconds")
 
 
-def descendants():
-    """Process ids of everything below this process."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = {os.getpid()}
-    while new := {child for child, parent in parents.items() if parent in found} - found:
-        found |= new
-    return found
-
-
 def listening_addresses():
     """Local addresses on which this process and its descendants listen."""
     inodes = set()
-    for pid in descendants():
+    for pid in processes_below(os.getpid()) | {os.getpid()}:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             try:
                 target = str(link.readlink())
@@ -119,3 +107,26 @@ def test_ray_gives_the_same_rows_as_this_process_and_listens_on_loopback_only(tm
     assert results(directory).equals(results(here))
     _, again, _ = run(tmp_path / "a run", spec, executor)
     assert again.missing == ()
+
+
+def test_what_the_system_says_of_a_worker_ends_one_trial_and_not_tune(monkeypatch):
+    from ray.air.execution._internal import actor_manager
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
+
+    from cluster.driver import outlive_system_errors
+
+    manager = actor_manager.RayActorManager
+    monkeypatch.setattr(manager, "_actor_task_failed", manager._actor_task_failed)
+    outlive_system_errors()
+    told = []
+    actor = SimpleNamespace(actor_id="one", _on_error=None)
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=lambda _, error: told.append(error))
+    stub = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    known = RayActorError(error_msg="it died")
+    for error in (OutOfMemoryError("low on memory"), NodeDiedError("no node"), known):
+        manager._actor_task_failed(stub, task, error)
+    assert [str(error) for error in told] == ["low on memory", "no node", "it died"]
+    assert all(isinstance(error, RayActorError) for error in told)
+    assert told[-1] is known
+    with pytest.raises(RuntimeError, match="surprise"):
+        manager._actor_task_failed(stub, task, ValueError("surprise"))

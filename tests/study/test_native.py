@@ -186,13 +186,3 @@ def test_the_compiled_program_can_be_read():
     program = make_program(game, example_of(game, 1), NATIVE)
     assert {"theta", "phi", "loss_d", "sound_g"} <= {*program.blocks.state}
     assert {"lr_d", "beta1", "penalty_weight"} <= {*program.blocks.read}
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_memory_of_a_thread_is_a_trials_state_twice_and_some_to_work_in(dtype):
-    game = game_of("ns+gp1")
-    example = example_of(game, 1, dtype=dtype)
-    blocks = make_program(game, example, NATIVE).blocks
-    state = sum(example[name].numel() * dtype.itemsize for name in blocks.state)
-    batch = game.task.batch * 64 * dtype.itemsize  # what one hidden layer holds of a batch
-    assert 2 * state + 4 * batch < blocks.bytes < 2 * state + 40 * batch
