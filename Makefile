@@ -39,8 +39,8 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-# make bench runs all but costs; make bench methods runs that one
-BENCHMARKS := engine methods evaluations startup sweep memory calibration results analysis scale storage costs
+# make bench runs all but costs and headline; make bench methods runs that one
+BENCHMARKS := engine methods evaluations startup sweep memory calibration results analysis scale storage costs headline
 bench: setup
 	$(BIN)/python -m benchmarks $(filter $(BENCHMARKS),$(MAKECMDGOALS))
 ifneq (,$(filter bench,$(MAKECMDGOALS)))

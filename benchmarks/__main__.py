@@ -17,6 +17,7 @@ TOGETHER = (*STEPS, *SWEEPS, "calibration", *TABLES, "scale")
 """What `all` runs, each a module with a function `run`."""
 ALONE = {
     "costs": "the tables of study/capacity.py, for who changes the engine",
+    "headline": "minutes to an hour, by the machine",
     "chaos": "half an hour, and measures robustness first",
     "gpu": "needs a GPU",
 }

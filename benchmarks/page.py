@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.figures import style
+from benchmarks import headline
 from benchmarks.engine import PLAIN
 from benchmarks.pictures import CHARTS, Results, drawn
 from benchmarks.record import RESULTS, Line
@@ -83,7 +84,7 @@ def text(found: Results) -> str:
         engine = found["engine"]
         parts += [ENGINE, _figure("throughput", found), *_steps(engine), *_table(engine["lines"], but=PLAIN)]
         parts += [*_remarks(engine, "JAX"), JAX, LIMIT, _figure("limit", found), *_remarks(engine, "", but="JAX")]
-        parts += [_origin(engine)]
+        parts += [origin(engine)]
     if "sweep" in found:
         parts += [SWEEP, _figure("sweep", found), *_whole(found["sweep"])]
     around = [name for name in AROUND_FILES if name in found]
@@ -108,7 +109,7 @@ def _whole(content: Mapping[str, Any]) -> Iterator[str]:
     """All that a file says."""
     yield from _table(content["lines"])
     yield from _remarks(content)
-    yield _origin(content)
+    yield origin(content)
 
 
 def _steps(engine: Mapping[str, Any]) -> Iterator[str]:
@@ -147,7 +148,8 @@ def _remarks(content: Mapping[str, Any], start: str = "", but: str | None = None
             yield f"- {remark}\n"
 
 
-def _origin(content: Mapping[str, Any]) -> str:
+def origin(content: Mapping[str, Any]) -> str:
+    """By what command, from what and where something was measured."""
     machine = content["machine"]
     return (
         f"\n`{content['command']}`, commit {content['commit']}, {machine['processor']}, {machine['cores']} cores, "
@@ -156,9 +158,11 @@ def _origin(content: Mapping[str, Any]) -> str:
 
 
 def write() -> None:
-    """Write the page, and the figures that there are numbers for, with their numbers; others go."""
+    """Write the pages, and the figures that there are numbers for, with their numbers; others go."""
     found = results()
     PAGE.write_text(text(found))
+    if "headline" in found:
+        headline.PAGE.write_text(headline.text(found["headline"], origin(found["headline"])))
     FIGURES.mkdir(exist_ok=True)
     for name, chart in CHARTS.items():
         numbers, files = chart.numbers(found), (FIGURES / f"{name}.csv", FIGURES / f"{name}.svg")

@@ -103,16 +103,16 @@ def _ours(size: Size, cache: str | None) -> float:
         file = Path(folder, "sweep.toml")
         file.write_text(toml(sweep(size)))
         command = [sys.executable, "-m", "manypaths", "run", str(file), "--out", str(Path(folder, "run"))]
-        return _wall(command, {"XDG_CACHE_HOME": cache or str(Path(folder, "cache"))})
+        return wall(command, {"XDG_CACHE_HOME": cache or str(Path(folder, "cache"))})
 
 
 def _tune(arm: str, size: Size) -> float:
     with tempfile.TemporaryDirectory() as folder:
         count = size.few if arm == "new" else size.trials
-        return _wall([sys.executable, "-m", "benchmarks.tune_arm", arm, str(count), str(size.steps), folder], {})
+        return wall([sys.executable, "-m", "benchmarks.tune_arm", arm, str(count), str(size.steps), folder], {})
 
 
-def _wall(command: list[str], settings: Mapping[str, str]) -> float:
+def wall(command: list[str], settings: Mapping[str, str]) -> float:
     """Wall seconds of a process, which has to succeed; what it prints goes to a file that is shown if it does not."""
     with tempfile.TemporaryFile("w+") as output:
         begun = time.perf_counter()

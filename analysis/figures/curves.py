@@ -177,7 +177,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame, *, also: Sequence[float] | np.ndar
     axis.set_xscale("log")
     axis.set_xlim(left, right)
     axis.set_ylim(-0.01, 1.01)
-    axis.set_xlabel(f"{style.plain(facts['metric'])} (lower is better; shaded: range of the log-AUC)")
+    axis.set_xlabel(f"{style.plain(facts['metric'])}\n(lower is better; shaded: range of the log-AUC)")
     of = f"trials of {facts['adaptive']}" if facts["adaptive"] else "prior"
     axis.set_ylabel(f"fraction of the {style.plain(of)} at or below")
     axis.axvspan(facts["anchor_low"], facts["anchor_high"], color="#f5f5f5", zorder=0)

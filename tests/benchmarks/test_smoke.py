@@ -15,10 +15,12 @@ ELSEWHERE = {"chaos": "tests/end_to_end/test_chaos.py"}
 """What has a test of its own, for it takes minutes."""
 NAMES = [name for name in (*command.TOGETHER, *command.ALONE) if name not in ELSEWHERE]
 
+FOLDERS = ("benchmarks/results", "docs/speed", "docs/headline")
+
 
 def recorded():
-    files = [path for folder in ("benchmarks/results", "docs/speed") for path in (ROOT / folder).iterdir()]
-    return {path: path.read_bytes() for path in [*files, ROOT / "docs/speed.md"]}
+    files = [path for folder in FOLDERS for path in (ROOT / folder).iterdir()]
+    return {path: path.read_bytes() for path in [*files, *(ROOT.glob("docs/*.md"))]}
 
 
 @pytest.mark.slow

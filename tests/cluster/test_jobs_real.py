@@ -45,6 +45,7 @@ space.override.lr = {{log_uniform = [1e-3, 1e-1]}}
 design.kind = "table"
 design.table = "tables/design.csv"
 execution.pack = 2
+execution.program = "recorded"
 execution.device = "cpu"
 """
 MINE = """
