@@ -143,7 +143,8 @@ def grounds(results: Results, item: Comparison) -> tuple[str, ...]:
 
     The pairs that tell the two methods apart; from `pair_words.further` the best of a few configurations, where the
     profiles stand apart, the sign in parts of the prior, the difference that the design could have detected and the
-    same at equal discriminator steps; and the share of failures that were never trained within the budget.
+    same at equal discriminator steps; the share of failures that were never trained within the budget; and whether not
+    all trials were trained by the same program.
 
     Args:
         results: The results.
@@ -152,7 +153,8 @@ def grounds(results: Results, item: Comparison) -> tuple[str, ...]:
     if not item.pairs:
         return ()
     (report,) = pair_reports(results, item.first, item.second, task=item.task)
-    return tuple(sentence for sentence in (_discordance(item), further(report), _untrained(results, item)) if sentence)
+    said = (_discordance(item), further(report), _untrained(results, item), _programs(results, item))
+    return tuple(sentence for sentence in said if sentence)
 
 
 def _discordance(item: Comparison) -> str:
@@ -169,6 +171,19 @@ def _untrained(results: Results, item: Comparison) -> str | None:
     if not said:
         return None
     return f"Of the trials that missed the threshold, never trained within the budget: {', '.join(said)}."
+
+
+def _programs(results: Results, item: Comparison) -> str | None:
+    """As when a run goes on where there is no compiler any more."""
+    rows = results.trials
+    if "program" not in rows.columns:  # of an earlier version
+        return None
+    rows = rows[(rows["task"] == item.task) & rows["method"].isin([item.first, item.second])]
+    if rows["program"].nunique() < 2:
+        return None
+    counts = rows.groupby(["method", "program"], observed=True).size().reset_index(name="count")
+    said = [f"{row['count']} of {row['method']} by {row['program']}" for row in counts.to_dict("records")]
+    return f"Not all trials were trained by the same program, and programs differ by rounding: {', '.join(said)}."
 
 
 def _estimate(found: Estimate) -> str:

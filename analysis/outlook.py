@@ -104,7 +104,7 @@ def size_lines(found: Mapping[str, Any]) -> list[str]:
     return [
         f"{found['trials']} trials in {found['packs']} packs ({found['filled']:.0%} of slots filled), "
         f"prior {found['prior']}, {found['points']} points",
-        f"expected time: {expected} on {found['workers']} {found['device']} workers",
+        f"expected time: {expected} on {found['workers']} {found['device']} workers, and some seconds to start",
     ]
 
 

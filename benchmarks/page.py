@@ -126,7 +126,12 @@ def _steps(engine: Mapping[str, Any]) -> Iterator[str]:
             bound = [line for line in lines if line.required and line.what.endswith(PLAIN)]
             worst = min(bound, key=lambda line: (line.verdict.endswith("holds"), line.measured), default=None)
             if any(cells):
-                yield f"| {method} | {program} | {' | '.join(cells)} | {worst.verdict if worst else ''} |\n"
+                yield f"| {method} | {program} | {' | '.join(cells)} | {_where(worst) if worst else ''} |\n"
+
+
+def _where(line: Line) -> str:
+    """The verdict on a line, and the pack size of which it is."""
+    return f"{line.verdict}, {line.text} at {line.what.partition('capacity ')[2].partition(':')[0]}"
 
 
 def _step(row: Mapping[str, Any], program: str) -> str:

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from study.native.build import NoCompiler, compiler_name
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
 from study.spec import Sweep, to_toml
 from study.store import ENTRIES, MANIFEST, RunDirectory
@@ -29,11 +30,20 @@ def manifest(sweep: Sweep) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": platform.machine(),
+        "compiler": _compiler(),
         "controls": controls(sweep),
         "stated": [],
         "commit": _commit(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _compiler() -> str | None:
+    """What programs are compiled by on this machine, options included; None where there is nothing."""
+    try:
+        return compiler_name()
+    except NoCompiler:
+        return None
 
 
 def _commit() -> str | None:

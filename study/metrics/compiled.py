@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.lazy import torch
-from study.native.build import CompilerFailed, NoCompiler, library
+from study.native.build import CompilerFailed, NoCompiler, library, missing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,8 @@ SOURCES = ("compiled.cpp", "transport.cpp")
 @functools.cache
 def code() -> ctypes.CDLL | None:
     """The compiled functions; None where nothing can be compiled."""
+    if missing():  # which is known sooner than that these cannot be
+        return None
     try:
         return library("\n".join(Path(__file__).with_name(name).read_text() for name in SOURCES))
     except (NoCompiler, CompilerFailed):

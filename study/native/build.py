@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from study.native.cache import BEGUN, alone, private_folder, publish, tidy, use
+from study.native.cache import BEGUN, ROOM, alone, kept, private_folder, publish, tidy, use
 
 COMPILERS = ("g++", "c++", "clang++")
 FLAGS = (
@@ -44,8 +44,8 @@ QUICK = (
     "-fno-schedule-insns2",
 )
 """Of GCC: all that generated programs, which are written for it, need to be as fast as by -O3."""
-SECONDS = 300
-"""A compiler that takes longer has failed."""
+SECONDS, ANSWER_SECONDS = 300, 20
+"""A compiler that takes longer for a program, or for its version and next to nothing, has failed."""
 LINES = 10
 """Lines of a compiler's complaint that are told."""
 TRIVIAL = 'extern "C" int answer() { return 42; }'
@@ -66,7 +66,11 @@ def compiler() -> tuple[str, ...]:
     Raises:
         NoCompiler: If there is none.
     """
-    wanted = shlex.split(os.environ.get("CXX", ""))
+    asked = os.environ.get("CXX", "")
+    try:
+        wanted = shlex.split(asked)
+    except ValueError as error:
+        raise NoCompiler(f"CXX = {asked!r}: {error}") from None
     for command in (wanted, *([name] for name in COMPILERS)):
         found = shutil.which(command[0]) if command else None
         if found:
@@ -75,13 +79,13 @@ def compiler() -> tuple[str, ...]:
 
 
 def compiler_name() -> str:
-    """The compiler and its version, as it says them: its first line.
+    """The compiler and its version, as it says them in its first line, and the options that come with $CXX.
 
     Raises:
         NoCompiler: If there is none that says anything.
     """
     try:
-        return _version(compiler()).partition("\n")[0]
+        return " ".join([_version(compiler()).partition("\n")[0], *compiler()[1:]])
     except (_Failure, OSError) as error:
         raise NoCompiler(str(error)) from error
 
@@ -90,8 +94,9 @@ def compiler_name() -> str:
 def missing() -> str | None:
     """The reason why nothing can be compiled on this machine, None if programs can be; asked once per process."""
     try:
-        _library(TRIVIAL, quick=True)
-    except (NoCompiler, _Failure) as error:
+        _library(TRIVIAL, quick=True, seconds=ANSWER_SECONDS)
+        private_folder(room=ROOM)
+    except (NoCompiler, _Failure, OSError) as error:
         return str(error)
     return None
 
@@ -110,7 +115,7 @@ def library(source: str, *, quick: bool = False) -> ctypes.CDLL:
         CompilerFailed: If others can be and this one cannot.
     """
     try:
-        return _library(source, quick=quick)
+        return _library(source, quick=quick, seconds=SECONDS)
     except _Failure as error:
         reason = missing()
         raise NoCompiler(reason) if reason else CompilerFailed(str(error)) from error
@@ -120,19 +125,19 @@ class _Failure(Exception):
     """A program could not be compiled, kept or loaded."""
 
 
-def _library(source: str, *, quick: bool) -> ctypes.CDLL:
+def _library(source: str, *, quick: bool, seconds: float) -> ctypes.CDLL:
     command = compiler()
     try:
         command += _flags(_version(command), quick=quick)
         digest = hashlib.sha256("\0".join([source, *command, _version(compiler()), _processor()]).encode()).hexdigest()
-        path = private_folder() / f"{digest[:32]}.so"
-        if path.exists():
+        key = digest[:32]
+        path = kept(key)
+        if path:
             use(path)
             with contextlib.suppress(OSError):
                 return ctypes.CDLL(str(path))
-            path.unlink(missing_ok=True)  # damaged, or removed by others just now
-        _make(command, source, path)
-        return ctypes.CDLL(str(path))
+            path.unlink(missing_ok=True)  # removed by others just now, or of a system that is no more
+        return ctypes.CDLL(str(_make(command, source, key, seconds)))
     except OSError as error:
         raise _Failure(f"{command[0]}: {error}") from error
 
@@ -143,38 +148,47 @@ def _flags(version: str, *, quick: bool) -> tuple[str, ...]:
     return (*(QUICK if quick and known_as_gcc else THOROUGH), *FLAGS, *wide)
 
 
-def _make(command: tuple[str, ...], source: str, path: Path) -> None:
-    with alone(path.with_name(f".{path.name}.lock"), SECONDS):
-        if not path.exists():  # by whom was waited for
-            _compile(command, source, path)
-            tidy(path.parent)
+def _make(command: tuple[str, ...], source: str, key: str, seconds: float) -> Path:
+    folder = private_folder(room=ROOM)
+    with alone(folder / f".{key}.lock", seconds):
+        path = kept(key)  # by whom was waited for
+        if path is None:
+            path = _compile(command, source, folder, key, seconds)
+            tidy(folder)
+        return path
 
 
-def _compile(command: tuple[str, ...], source: str, path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=BEGUN) as scratch:
+def _compile(command: tuple[str, ...], source: str, folder: Path, key: str, seconds: float) -> Path:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=BEGUN) as scratch:
         text, made = Path(scratch, "program.cpp"), Path(scratch, "program.so")
         text.write_text(source)
-        _said((*command, str(text), "-o", str(made)))
-        publish(made, path)
+        _said((*command, str(text), "-o", str(made)), seconds=seconds, scratch=scratch)
+        return publish(made, folder, key)
 
 
-def _said(command: tuple[str, ...]) -> str:
+def _said(command: tuple[str, ...], *, seconds: float, scratch: str | None = None) -> str:
     """What a command writes.
+
+    Args:
+        command: It and its arguments.
+        seconds: How long it may take.
+        scratch: A folder for what it writes besides.
 
     Raises:
         _Failure: If it fails or takes too long; then nothing that it started goes on.
     """
     name, pipe = command[0], subprocess.PIPE
+    environment = os.environ | ({"TMPDIR": scratch} if scratch else {})
     with subprocess.Popen(
-        command, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
+        command, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True, env=environment
     ) as process:
         try:
-            out, complaint = process.communicate(timeout=SECONDS)
+            out, complaint = process.communicate(timeout=seconds)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise _Failure(f"{name} took longer than {SECONDS} s") from None
+                raise _Failure(f"{name} took longer than {seconds:g} s") from None
             raise
     if process.returncode:
         lines = complaint.strip().splitlines()[:LINES] or [f"exit status {process.returncode}"]
@@ -184,7 +198,7 @@ def _said(command: tuple[str, ...]) -> str:
 
 @functools.cache
 def _version(command: tuple[str, ...]) -> str:
-    return _said((*command, "--version"))
+    return _said((*command, "--version"), seconds=ANSWER_SECONDS)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -14,6 +15,8 @@ from pathlib import Path
 
 KEPT, KEPT_BYTES = 2000, 512 * 2**20
 """Programs that are kept, of some 50 kB each, and their size in all."""
+ROOM = 2**20
+"""Bytes that a folder must take for something to be compiled there."""
 BEGUN, LEFT_SECONDS = ".begun-", 24 * 3600
 """How folders begin that programs are compiled in, and when one has been left behind."""
 LOOK_SECONDS = 0.02
@@ -29,11 +32,13 @@ def cache_folders() -> list[Path]:
     return found
 
 
-def private_folder() -> Path:
-    """The first of these that can be made and that nobody else can write to: what is in it is run.
+def private_folder(*, room: int = 0) -> Path:
+    """The first of these that can be made, that takes so many bytes, and that nobody else can write to.
+
+    What is in it is run.
 
     Raises:
-        OSError: If there is none; of the first one.
+        OSError: If there is none; of the first one, which it names.
     """
     refused: OSError | None = None
     for folder in cache_folders():
@@ -41,10 +46,15 @@ def private_folder() -> Path:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             real = folder.resolve()  # links are followed once, before anything is looked at
             _refuse_others(real)
-            with tempfile.TemporaryFile(dir=real):
+            with tempfile.TemporaryFile(dir=real) as file:
+                file.write(bytes(room))
+                file.flush()
                 return real
         except OSError as error:
-            refused = refused or error
+            named = (
+                error if error.errno is None or error.filename else OSError(error.errno, error.strerror, str(folder))
+            )
+            refused = refused or named
     raise refused or OSError("no folder to keep programs in")
 
 
@@ -88,11 +98,30 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def publish(made: Path, path: Path) -> None:
+def publish(made: Path, folder: Path, key: str) -> Path:
     """Move a finished program to its place, whole or not at all, whatever happens to the machine."""
+    path = folder / f"{key}.{_digest(made)}.so"
     with made.open("rb") as file:
         os.fsync(file.fileno())
     made.replace(path)  # whoever comes second replaces it by the same
+    return path
+
+
+def kept(key: str) -> Path | None:
+    """The program of a key, from any of the folders, if it is still as it was published: a part of one is a crash."""
+    for folder in cache_folders():
+        with contextlib.suppress(OSError):
+            real = folder.resolve()
+            _refuse_others(real)
+            for path in sorted(real.glob(f"{key}.*.so")):
+                if path.suffixes[-2:] == [f".{_digest(path)}", ".so"]:
+                    return path
+                path.unlink(missing_ok=True)
+    return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def use(path: Path) -> None:

@@ -225,3 +225,18 @@ def test_what_grew_after_results_is_said_and_not_settled(results):
     assert find(late, compare_all(late)).silence == (
         "There is no verdict: every comparison that was to be decided was declared after results existed."
     )
+
+
+def test_programs_that_are_not_the_same_are_told(results):
+    def told(program):
+        trials = results.trials.assign(program=program)
+        (judged,) = find(dataclasses.replace(results, trials=trials), compare_all(results)).confirmatory["manifold-d2"]
+        return [sentence for sentence in judged.sentences if "program" in sentence]
+
+    assert told("native") == []
+    assert told(None) == []
+    mixed = np.where(results.trials["method"] == "ns+gp1", "recorded", "native")
+    assert told(mixed) == [
+        "Not all trials were trained by the same program, and programs differ by rounding: 32 of ns+gp1 by recorded, "
+        "32 of wgan+gp1 by native."
+    ]

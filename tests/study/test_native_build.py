@@ -1,5 +1,6 @@
 """Compiling: once for all processes, and what happens where it is not possible or fails."""
 
+import errno
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import torch
 from study import program as programs
 from study.errors import UserError
 from study.evaluate import evaluate
-from study.native import build
+from study.native import build, cache
 from study.native.build import CompilerFailed, NoCompiler, compiler, compiler_name, library, missing
 from study.native.cache import cache_folders
 from study.program import make_program
@@ -143,6 +144,42 @@ def test_so_it_is_where_nothing_can_be_kept(empty_cache):
 
 
 @needs_compiler
+def test_so_it_is_where_all_folders_are_full(empty_cache, monkeypatch):
+    """Though what is kept there can be read."""
+    library(SOURCE)
+    monkeypatch.setattr(build, "ROOM", 2**62)
+    monkeypatch.setattr(cache, "bytes", no_room, raising=False)
+    assert_refused(f"No space left on device: '{empty_cache}'")
+
+
+def no_room(count):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_so_it_is_where_the_variable_makes_no_sense(empty_cache, monkeypatch):
+    monkeypatch.setenv("CXX", "g++ '")
+    assert_refused("""CXX = "g++ '": No closing quotation""")
+
+
+@needs_compiler
+@pytest.mark.parametrize("when", ['[ "$1" = --version ]', '[ "$1" != --version ]'])
+def test_so_it_is_where_the_compiler_does_not_answer(compiler_script, monkeypatch, when):
+    compiler_script(f'{when} && exec sleep 50\nexec $REAL "$@"')
+    monkeypatch.setattr(build, "ANSWER_SECONDS", 0.5)
+    begun = time.monotonic()
+    assert missing().endswith("scripted took longer than 0.5 s")
+    assert time.monotonic() - begun < 20
+
+
+@needs_compiler
+def test_options_in_the_variable_belong_to_the_name(empty_cache, monkeypatch):
+    plain, command = compiler_name(), compiler()[0]
+    monkeypatch.setenv("CXX", f"{command} -mno-fma -g0")
+    compiler.cache_clear()
+    assert compiler_name() == f"{plain} -mno-fma -g0"
+
+
+@needs_compiler
 def test_one_program_may_fail_where_others_do_not(compiler_script):
     """As by a full disk: what is to be done is another than where nothing can be compiled."""
     compiler_script(FAILS_WITH_OTHER % "seq 1 99 >&2; exit 1")
@@ -184,9 +221,9 @@ def test_a_kept_program_that_is_damaged_is_made_anew(empty_cache):
     code = f"from study.native.build import library; library({SOURCE!r})"
     subprocess.run([sys.executable, "-c", code], check=True)  # in this process it would stay loaded
     (kept,) = empty_cache.iterdir()
-    kept.write_text("no library")
+    os.truncate(kept, kept.stat().st_size // 2)  # to load it would end the process
     assert library(SOURCE).answer() == 42
-    assert kept.stat().st_size > len("no library")
+    assert [*empty_cache.iterdir()] == [kept]
 
 
 def test_nothing_is_compiled_unasked():

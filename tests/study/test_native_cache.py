@@ -1,16 +1,19 @@
 """The folder of compiled programs: whose it is, what stays in it, and locks."""
 
+import errno
+import io
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from study.native import cache
-from study.native.cache import BEGUN, LEFT_SECONDS, alone, cache_folders, private_folder, publish, tidy, use
+from study.native.cache import BEGUN, LEFT_SECONDS, alone, cache_folders, kept, private_folder, publish, tidy, use
 
 MINUTE = 60
 
@@ -177,10 +180,71 @@ def test_where_there_are_no_locks_one_goes_on_without(tmp_path, monkeypatch):
         assert time.monotonic() - begun < 30
 
 
-def test_a_program_appears_whole_in_place_of_what_was_there(tmp_path):
-    made, path = tmp_path / "made", tmp_path / "0.so"
-    path.write_bytes(b"old")
-    made.write_bytes(b"new")
-    publish(made, path)
-    assert names(tmp_path) == ["0.so"]
+def made_of(folder, content):
+    path = folder / "made"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_program_is_found_by_its_key(empty_cache, tmp_path):
+    folder = private_folder()
+    path = publish(made_of(tmp_path, b"new"), folder, "a")
+    assert publish(made_of(tmp_path, b"new"), folder, "a") == path
     assert path.read_bytes() == b"new"
+    assert names(folder) == [path.name]
+    assert (kept("a"), kept("b")) == (path, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"a prog", b"another program", b"a program and more"])
+def test_one_that_is_not_as_it_was_is_removed(empty_cache, tmp_path, content):
+    """A part of a program, which a full disk or a crash may leave, ends the process that loads it."""
+    path = publish(made_of(tmp_path, b"a program"), private_folder(), "a")
+    path.write_bytes(content)
+    assert kept("a") is None
+    assert not path.exists()
+
+
+def test_one_under_the_name_of_another_is_not_taken_for_it(empty_cache, tmp_path):
+    first, second = (publish(made_of(tmp_path, name), private_folder(), "a") for name in (b"one", b"two"))
+    second.replace(first)
+    assert kept("a") is None
+
+
+def test_one_where_others_may_write_is_not_taken(empty_cache, tmp_path):
+    path = publish(made_of(tmp_path, b"new"), private_folder(), "a")
+    path.parent.chmod(0o777)
+    assert kept("a") is None
+    assert path.exists()
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A function that lets folders take no more bytes, as a full disk does; empty files they take."""
+    real = tempfile.TemporaryFile
+
+    def fill(*folders):
+        def opened(*, dir):
+            return NoRoom() if Path(dir) in folders else real(dir=dir)
+
+        monkeypatch.setattr(cache.tempfile, "TemporaryFile", opened)
+
+    return fill
+
+
+class NoRoom(io.BytesIO):
+    def write(self, data):
+        if data:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return 0
+
+
+def test_a_full_folder_gives_way_to_the_next(empty_cache, full):
+    full(empty_cache)
+    assert private_folder() == empty_cache
+    assert private_folder(room=1) == cache_folders()[1]
+
+
+def test_where_all_are_full_the_first_is_named(empty_cache, full):
+    full(*cache_folders())
+    with pytest.raises(OSError, match=f"No space left on device: '{empty_cache}'"):
+        private_folder(room=1)

@@ -1,5 +1,6 @@
 import errno
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from study import outage, schema, worker
 from study.errors import UserError
 from study.lease import lease
+from study.native.build import compiler
 from study.plan import expand
 from study.replay import replay
 from study.spec import to_toml
@@ -419,3 +421,12 @@ def test_a_broken_manifest_is_written_anew_and_said(tiny, run_here, tmp_path):
     _, _, said = run_here(tmp_path, sweep)
     assert any("manifest.json was missing or broken" in sentence for sentence in said)
     assert json.loads((tmp_path / "manifest.json").read_text())["sweep"] == sweep.name
+
+
+def test_the_manifest_names_the_compiler_with_its_options(tiny, empty_cache, monkeypatch):
+    monkeypatch.setattr("study.native.build._version", lambda _: "g++ 12\nmore")
+    monkeypatch.setenv("CXX", f"{sys.executable} -mno-fma")
+    assert manifest(tiny())["compiler"] == "g++ 12 -mno-fma"
+    compiler.cache_clear()
+    monkeypatch.setenv("CXX", "'")
+    assert manifest(tiny())["compiler"] is None

@@ -140,3 +140,13 @@ def test_without_a_compiler_there_is_no_code(monkeypatch):
         assert compiled.nearest(normal(1, 3, 2), CENTRES) is None
     finally:
         compiled.code.cache_clear()
+
+
+def test_nothing_is_waited_for_where_nothing_can_be_compiled(monkeypatch):
+    monkeypatch.setattr(compiled, "missing", lambda: "the compiler does not answer")
+    monkeypatch.setattr(compiled, "library", lambda _: pytest.fail("it was asked"))
+    compiled.code.cache_clear()
+    try:
+        assert compiled.code() is None
+    finally:
+        compiled.code.cache_clear()
