@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 from study.outage import Outage
-from study.stopping import obey
 from study.store import RunDirectory
 
 After = Callable[[str], Sequence[str]]
@@ -62,7 +61,6 @@ class InProcess:
 
         queue = Queue(directory, packs, after)
         while queue.left:
-            obey()
             pack = queue.next()
             if pack is None:  # storage fails
                 time.sleep(LOOK_SECONDS)

@@ -69,16 +69,6 @@ def asked() -> bool:
     return _now is not None and _now.was_asked()
 
 
-def obey() -> None:
-    """Stop if that was asked for and whatever ran then has swallowed the exception, as finalisers and callbacks do.
-
-    Raises:
-        KeyboardInterrupt: With the signal's number.
-    """
-    if asked() and _now is not None:
-        raise KeyboardInterrupt(_now.asked[0][0])
-
-
 @contextmanager
 def ends_too(group: int) -> Iterator[None]:
     """While the block runs, a process group is killed where this process ends without waiting."""

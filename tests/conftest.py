@@ -1,7 +1,12 @@
-"""What every test gets: one thread, and no global state carried over."""
+"""What every test gets: one thread, no global state carried over, and Ctrl-C."""
+
+import signal
 
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a script starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,10 @@
 """The queue: what is handed out, in which order, and how often a pack is tried by what ended it."""
 
-import contextlib
 import json
-import os
-import signal
 
 import pytest
 
-from study import worker
 from study.executor import TRIES, InProcess, Queue
-from study.options import interrupt
-from study.stopping import in_time
 from study.store import MANIFEST, RunDirectory
 
 
@@ -318,23 +312,3 @@ def test_in_this_process_an_error_of_another_file_is_tried_again(directory, pack
     tried = packs(do)
     InProcess().run(directory, ["a", "b"])
     assert sorted(tried) == ["a"] * TRIES["failed"] + ["b"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_stop_that_a_pack_swallowed_is_obeyed_before_the_next(directory, monkeypatch, number):
-    begun = []
-
-    def run_pack(_root, pack, **_):
-        begun.append(pack)
-        with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(worker, "run_pack", run_pack)
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt) as stopped:
-            in_time(InProcess.run.__get__(InProcess()))(directory, ["a", "b", "c"])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert begun == ["a"]
-    assert stopped.value.args == (number,)
