@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -70,7 +69,7 @@ def evaluate(
     """
     task, theta = game.task, tensors.get("theta_average", tensors["theta"])
     native = program == NATIVE and theta.device.type == "cpu"
-    game = replace(game, n_critic=1)  # which is nothing to an evaluation
+    game = game.of_one  # the number is nothing to an evaluation
     drawn = _draws(game, keys, index, theta.dtype, native=native)
     fixed = {name: tensors[name] for name in ("reference",) if name in tensors}
     known = tensors["statistics"].chunk(game.components, 1) if "statistics" in tensors else [None] * game.components
@@ -109,7 +108,7 @@ def evaluate(
 
 def _by_name(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
     """Parameters (c, ...) by name, of vectors (c, p), as `study.networks.base.split` cuts each."""
-    pieces = torch.split(flat, [math.prod(shape) for shape in shapes.values()], 1)
+    pieces = torch.split(flat, [math.prod(shape) for shape in shapes.values()], 1) if len(shapes) > 1 else [flat]
     return {name: piece.reshape(len(flat), *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from study.game import Critic, Game, generator_input, generator_parameters
 from study.layers import power_size
-from study.native.mapped import Mapped, compiled_or_none, mapped
+from study.native.mapped import TOGETHER, Mapped, compiled_or_none, mapped
 from study.native.program import compiled
 from study.networks.base import split
 from study.prng import Role, normal, uniform
@@ -25,6 +25,9 @@ PROGRAMS = 32
 """Programs of each kind that are kept, as in `study.train`."""
 SOME = 2
 """Points of an example."""
+SMALL, FEW = 64, 1
+"""Parameters of a discriminator up to which it is that of a game of a few numbers, which is read off at as few points,
+and so many points that are taken together then."""
 
 
 def draw(game: Game, keys: Tensor, steps: range | Tensor) -> Tensors:
@@ -112,7 +115,8 @@ def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...]) -> Mapped |
     def one(trial: Tensors) -> Tensors:
         return {name: LOOKS[name](game, trial) for name in wanted}  # what they have in common is computed once
 
-    return compiled_or_none(lambda: mapped(one, example, ("points",)))
+    together = FEW if game.discriminator.size <= SMALL else TOGETHER
+    return compiled_or_none(lambda: mapped(one, example, ("points",), together=together))
 
 
 def _like(size: int, name: str, dtype: torch.dtype) -> Tensors:

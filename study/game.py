@@ -6,7 +6,7 @@ Single-trial mathematics: everything here is a function of the parameters of bot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -43,6 +43,11 @@ class Game:
     n_critic: int
     architecture: Architecture = ()
     fingerprint: str | None = None
+
+    @cached_property
+    def of_one(self) -> Game:
+        """The same with one update of the discriminator: what programs are made for, however many a step has."""
+        return self if self.n_critic == 1 else replace(self, n_critic=1)
 
     @cached_property
     def generator(self) -> Network:

@@ -43,13 +43,13 @@ def of_each_trial(task: str, samples: int) -> int:
     return min(found.evaluation_samples, samples * max(1, NUMBERS // found.data_width))
 
 
-def keep(before: Kept | None, now: Tensor, ended: Sequence[bool], *, step: int) -> Kept | None:
+def keep(before: Kept | None, now: Tensor, ended: npt.NDArray[np.bool_], *, step: int) -> Kept | None:
     """What is kept after one more evaluation.
 
     Args:
         before: What was kept until then.
         now: Shape (trials, n, d), the samples of this evaluation; nothing changes where n is 0.
-        ended: For each trial, whether it has diverged: it keeps what it had.
+        ended: Shape (trials,), whether each has diverged: it keeps what it had.
         step: Generator steps done.
     """
     if not now.numel():
@@ -57,7 +57,7 @@ def keep(before: Kept | None, now: Tensor, ended: Sequence[bool], *, step: int) 
     values = now.float().cpu().numpy()
     if before is None or before.values.shape != values.shape:
         before = Kept(np.zeros_like(values), np.zeros(len(values), dtype=np.int64))
-    sound = ~np.asarray(ended) & np.isfinite(values).all((1, 2))
+    sound = ~ended & np.isfinite(values).all((1, 2))
     return Kept(np.where(sound[:, None, None], values, before.values), np.where(sound, step, before.steps))
 
 

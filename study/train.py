@@ -11,7 +11,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache, lru_cache, partial
 
 import numpy as np
@@ -29,7 +29,7 @@ from study.layers import power_shapes, power_size, power_start
 from study.methods import parse_method
 from study.networks.base import Network, flatten, split
 from study.optimisers import OPTIMISERS
-from study.outcome import outcomes
+from study.outcome import diverged, unsound
 from study.prng import Role, key_words, normal, uniform
 from study.program import Program, advance, make_program
 from study.samples import Kept, keep
@@ -138,27 +138,27 @@ def train(
     game, keys, constants = _set_up(trials, capacity, device, dtype)
     started = time.perf_counter()
     state = state or fresh(trials, capacity=capacity, device=device, dtype=dtype)
-    made_of = program_of(replace(game, n_critic=1), capacity, device, dtype, program)
+    made_of = program_of(game.of_one, capacity, device, dtype, program)
     state.program = CAPTURED if program == CAPTURED else made_of.name
     run: Callable[..., Tensors] = partial(advance, made_of, game)
     if program == CAPTURED:
         run = captured(made_of, game, example_of(game, capacity, device=device, dtype=dtype))
-    total, numbers = trials[0].generator_steps, numbers_per_step(game) * capacity
-    before = state.seconds
+    kind, numbers = trials[0], numbers_per_step(game) * capacity
+    before, ended = state.seconds, diverged(state, trials)
     made: list[Tensor] = []
-    for stop in schedule(trials[0])[len(state.evaluations) :]:
+    for stop in schedule(kind)[len(state.evaluations) :]:
         for block in blocks(range(state.step, stop), numbers // (LONGER if made_of.draws_itself else 1), device):
-            tensors = run(keys, state.tensors | constants, block, total=total)
+            tensors = run(keys, state.tensors | constants, block, total=kind.generator_steps)
             state.tensors = {name: tensors[name] for name in state.tensors}
             state.step = block.stop
             state.seconds = before + time.perf_counter() - started
             after_block(state)
         state.evaluations.append(measure(game, state, keys, look=made.append))
-        ended = [outcome.diverged_step is not None for outcome in outcomes(state, trials)]
+        ended |= unsound(state.evaluations[-1], kind)[: len(trials)]
         state.kept = keep(state.kept, made.pop()[: len(trials), :samples], ended, step=stop)
         state.seconds = before + time.perf_counter() - started
         after_evaluation(state)
-        if all(ended):
+        if ended.all():
             break
     return state
 

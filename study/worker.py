@@ -20,7 +20,7 @@ from study import checkpoint, user_files
 from study.choice import chosen
 from study.files import write_whole
 from study.memory import bytes_of, limited
-from study.outcome import outcomes
+from study.outcome import diverged
 from study.plan import Pack
 from study.records import Row, history_rows, oom_rows, planned_pack, trial_from_row, trial_rows
 from study.rehearsal import bytes_taken
@@ -293,9 +293,9 @@ def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int,
         done = len(state.evaluations)
         if time.monotonic() - told[0] >= PROGRESS_SECONDS:
             told[0] = time.monotonic()
-            _report(work, len(trials), _diverged(state, trials), done, total)
+            _report(work, len(trials), int(diverged(state, trials).sum()), done, total)
         kept.after(state, due=done < total)
-        if work.stop is not None and done < total and not _diverged(state, trials):
+        if work.stop is not None and done < total and not diverged(state, trials).any():
             value = float(state.evaluations[-1].values[get_task(trials[0].task).primary][0])
             if work.stop(trials[0], done, value):
                 raise _Stopped(state)
@@ -318,10 +318,6 @@ def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int,
     except (KeyboardInterrupt, SystemExit):
         kept.keep_last()
         raise
-
-
-def _diverged(state: PackState, trials: Sequence[Trial]) -> int:
-    return sum(outcome.diverged_step is not None for outcome in outcomes(state, trials))
 
 
 class _Kept:

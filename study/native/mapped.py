@@ -25,7 +25,7 @@ from study.schema import NATIVE
 
 Tensors = dict[str, Tensor]
 TOGETHER = 128
-"""Points that are taken together."""
+"""Points that are taken together, unless fewer are asked for."""
 FUNCTIONS = 16
 """Functions of points that are kept compiled."""
 Made = TypeVar("Made")
@@ -42,6 +42,7 @@ class Mapped:
         forms: Of each tensor, the shape that belongs to a trial or a point, and the type of its numbers.
         results: The same of its results.
         constants: What it looks up.
+        together: Points that it takes together.
     """
 
     run: Callable[..., object]
@@ -50,6 +51,7 @@ class Mapped:
     forms: Mapping[str, tuple[torch.Size, torch.dtype]]
     results: Mapping[str, tuple[torch.Size, torch.dtype]]
     constants: tuple[Tensor, ...]
+    together: int
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> Tensors:
         """Results (c, n, ...) by name, of tensors (c, ...) and points (c, n, ...).
@@ -58,7 +60,7 @@ class Mapped:
             ValueError: If a tensor has another shape or type than was compiled for.
         """
         trials, count = tensors[self.points[0]].shape[:2]
-        size = max(count, TOGETHER) if count else 0
+        size = max(count, self.together) if count else 0
         for name in self.inputs:
             self._refuse(name, tensors[name], (trials, count) if name in self.points else (trials,))
         given = {name: self._padded(name, tensors[name], size) for name in self.inputs}
@@ -85,7 +87,13 @@ class Mapped:
             raise ValueError(f"{name} must be {wanted} of {dtype} on the CPU, got {found}")
 
 
-def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor], points: tuple[str, ...]) -> Mapped:
+def mapped(
+    function: Callable[[Tensors], Tensors],
+    example: Mapping[str, Tensor],
+    points: tuple[str, ...],
+    *,
+    together: int = TOGETHER,
+) -> Mapped:
     """Compile a function.
 
     Args:
@@ -93,25 +101,27 @@ def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor]
             follow from that row of the points alone.
         example: Tensors (c, ...) of a pack and points (c, n, ...), with n at least 1; only their forms matter.
         points: Names of the tensors that hold points.
+        together: Points that are taken together; fewer are filled up to so many.
 
     Raises:
         Unsupported: If it has an operation that is not translated.
         NoCompiler: If nothing can be compiled here.
         CompilerFailed: If others can be compiled and this cannot.
     """
-    some = {name: _some(tensor) if name in points else tensor for name, tensor in example.items()}
+    some = {name: _some(tensor, together) if name in points else tensor for name, tensor in example.items()}
     made = translated("update", function, some, ())
     names = list(example)
     with torch.no_grad():
         results = function({name: tensor[0] for name, tensor in some.items()})
     inputs = tuple(names[position] for position in made.inputs)
     return Mapped(
-        run=library(source_of([made], _runner(made, inputs, some, points, results)), quick=True).run,
+        run=library(source_of([made], _runner(made, inputs, some, points, results, together)), quick=True).run,
         inputs=inputs,
         points=tuple(name for name in names if name in points),
         forms={name: (tensor.shape[2 if name in points else 1 :], tensor.dtype) for name, tensor in example.items()},
         results={name: (results[name].shape[1:], results[name].dtype) for name in made.outputs},
         constants=made.constants,
+        together=together,
     )
 
 
@@ -141,9 +151,9 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.empty(shape, torch.empty((), dtype=dtype).numpy().dtype))
 
 
-def _some(tensor: Tensor) -> Tensor:
+def _some(tensor: Tensor, together: int) -> Tensor:
     """As many points as are taken together."""
-    index = torch.arange(TOGETHER, device=tensor.device) % tensor.shape[1]
+    index = torch.arange(together, device=tensor.device) % tensor.shape[1]
     return tensor[:, index]
 
 
@@ -153,6 +163,7 @@ def _runner(
     example: Mapping[str, Tensor],
     points: tuple[str, ...],
     results: Tensors,
+    together: int,
 ) -> str:
     """The loops over trials and points. Where the number of points is no multiple, the last ones are done twice."""
     arguments = []
@@ -170,8 +181,8 @@ def _runner(
             'extern "C" void run(int64_t trials, int64_t count, const int64_t* apart, void* const* tensors) {',
             f"  alignas(64) static thread_local char scratch[{max(1, function.scratch)}];",
             "  for (int64_t trial = 0; trial < trials; ++trial)",
-            f"    for (int64_t first = 0; first < count; first += {TOGETHER}) {{",
-            f"      const int64_t point = first > count - {TOGETHER} ? count - {TOGETHER} : first;",
+            f"    for (int64_t first = 0; first < count; first += {together}) {{",
+            f"      const int64_t point = first > count - {together} ? count - {together} : first;",
             f"      {function.name}({', '.join([*arguments, 'scratch'])});",
             "    }",
             "}",

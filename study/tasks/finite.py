@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from study.errors import unknown
 from study.lazy import torch
-from study.metrics.trials import finite_or_nan
+from study.metrics.trials import all_finite_or_nan
 from study.networks.base import Network, Parameters
 from study.tasks.base import Control, Snapshot, Task
 
@@ -36,7 +36,7 @@ RELATIVE_THRESHOLD = 0.01
 """Over the gap of the nearest start."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matrix:
     """A finite zero-sum game.
 
@@ -150,16 +150,23 @@ def evaluate(at: Snapshot, *, game: Matrix) -> dict[str, Tensor]:
     """
     x = at.parameters["x"].double()
     p = x.softmax(-1)
-    n, m = len(game.payoffs), len(game.payoffs[0])
-    probes = torch.cat([p.new_zeros(m, n + 1), torch.eye(m, dtype=p.dtype, device=p.device)], 1)
-    off = at.critic(probes.expand(len(p), m, n + 1 + m)).double()[:, :, 0]
-    q = off + p.new_tensor([float(share) for share in game.q])
-    payoffs = p.new_tensor(game.payoffs)
+    payoffs, resting, probes = _constants(game, p.device)
+    q = at.critic(probes.expand(len(p), *probes.shape)).double()[:, :, 0] + resting
     columns, rows = (p[:, :, None] * payoffs).sum(1), (payoffs * q[:, None, :]).sum(2)
     value = (columns * q).sum(1)
     gap = (columns.amax(1) - rows.amin(1)).clamp(min=0)  # below 0 by rounding alone
     values = {"gap": gap, "value_error": (value - float(game.value)).abs(), "value": value, "selection": gap}
-    return {name: finite_or_nan(found, torch.cat([x, q], 1)) for name, found in values.items()}
+    return all_finite_or_nan(values, torch.cat([x, q], 1))
+
+
+@functools.cache
+def _constants(game: Matrix, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Payoffs (n, m), the equilibrium's q (m,), and samples (m, n + 1 + m) at which a discriminator says q - q*."""
+    n, m = len(game.payoffs), len(game.payoffs[0])
+    numbers = [*game.payoffs, [float(share) for share in game.q]]
+    *payoffs, resting = (torch.tensor(row, dtype=torch.float64, device=device) for row in numbers)
+    choices = torch.eye(m, dtype=torch.float64, device=device)
+    return torch.stack(payoffs), resting, torch.cat([choices.new_zeros(m, n + 1), choices], 1)
 
 
 def finite(game: str = "uneven") -> Task:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from study.errors import UserError
 from study.lazy import torch
-from study.metrics.trials import finite_or_nan
+from study.metrics.trials import all_finite_or_nan
 from study.networks.base import Network, Parameters
 from study.tasks.base import Control, Snapshot, Task
 
@@ -75,7 +75,7 @@ def evaluate(at: Snapshot, *, equilibrium: float) -> dict[str, Tensor]:
     off = at.critic(probe).double()[:, 0, 0]
     distance = (x - equilibrium).square() + off.square()
     values = {"distance_sq": distance, "x": x, "y": off + equilibrium, "selection": distance}
-    return {name: finite_or_nan(found, torch.stack([x, off], 1)) for name, found in values.items()}
+    return all_finite_or_nan(values, torch.stack([x, off], 1))
 
 
 def _game(

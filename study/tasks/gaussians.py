@@ -1,7 +1,7 @@
 """Two fixed samples of Gaussians: does a discriminator that sees a hundred points of each come near the optimal one?
 
 The study of Thanh-Tung and Tran (2019). The generator emits the points of one sample and does not learn; p_r / (p_r +
-p_g) is known in closed form, so what the discriminator says of fresh draws can be compared with what it should say.
+p_g) is known in closed form, so what the discriminator says anywhere can be compared with what it should say.
 """
 
 from __future__ import annotations
@@ -26,32 +26,54 @@ MEANS = ((0.4, 0.9), (1.3, 1.2))
 CORRELATIONS = (0.5, 0.7)
 """Of the real and of the generated points; both coordinates have variance 1."""
 TRAINING = 100
-FRESH = 2048
-"""Draws from either Gaussian that an evaluation looks at, the same for every trial; as many others for selection."""
+FRESH, BEFORE = 377, 233
+"""Points of either Gaussian that an evaluation looks at, the same for every trial, and as many others for selection:
+a number of Fibonacci's, and the one before it, which make them a lattice."""
 BATCH = 20
 SHOWN = 16 * BATCH
 """Points that a discriminator is shown at once; its network here knows no batch to depend on."""
 
 
 class Points(NamedTuple):
-    """Draws of both Gaussians, (n, 2) each, float32."""
+    """Points of both Gaussians, (n, 2) each, float32."""
 
     real: Tensor
     fake: Tensor
 
 
 @functools.cache
-def points(which: str, count: int) -> Points:
-    """Fixed draws: "training", "test" or "selection"; the same numbers on every machine."""
-    return Points(*(_draw(side, f"two-gaussians {which} {side}", count) for side in (0, 1)))
+def points(which: str) -> Points:
+    """Fixed points: "training", which are draws, or "test" or "selection"; the same numbers on every machine."""
+    return Points(*(gaussian(_uniform(which, side), side) for side in (0, 1)))
 
 
-def _draw(side: int, key: str, count: int) -> Tensor:
-    numbers = uniform(key_words([root_key(key)]), role=Role.DATA, steps=range(1), updates=1, count=2 * count)
-    first, second = torch.special.ndtri(numbers.view(count, 2).double()).unbind(1)
+def _uniform(which: str, side: int) -> Tensor:
+    """Points (n, 2) of the unit square, float64."""
+
+    def drawn(count: int) -> Tensor:
+        keys = key_words([root_key(f"two-gaussians {which} {side}")])
+        numbers = uniform(keys, role=Role.DATA, steps=range(1), updates=1, count=2 * count)
+        return numbers.view(count, 2).double()
+
+    return drawn(TRAINING) if which == "training" else lattice(drawn(1))
+
+
+def lattice(shift: Tensor) -> Tensor:
+    """Fibonacci's lattice (n, 2), moved around the unit square by (1, 2): Cranley and Patterson (1976).
+
+    Means over it are near those over the square, and over all shifts they are these. For what is measured here the
+    error is about that of 2,048 draws where discriminators jump, and a fraction of it where they are smooth.
+    """
+    steps = torch.arange(FRESH, dtype=torch.float64)[:, None]
+    return (steps * torch.tensor([1, BEFORE]) / FRESH + shift) % 1
+
+
+def gaussian(uniforms: Tensor, side: int) -> Tensor:
+    """Points of one Gaussian, float32, for points (n, 2) of the unit square."""
+    first, second = torch.special.ndtri(uniforms).unbind(1)
     slanted = CORRELATIONS[side] * first + math.sqrt(1 - CORRELATIONS[side] ** 2) * second
-    drawn: Tensor = torch.stack([first, slanted], 1) + torch.tensor(MEANS[side], dtype=torch.float64)
-    return drawn.float()
+    found: Tensor = torch.stack([first, slanted], 1) + torch.tensor(MEANS[side], dtype=torch.float64)
+    return found.float()
 
 
 def optimal(x: Tensor) -> Tensor:
@@ -69,36 +91,36 @@ def _log_density(x: Tensor, side: int) -> Tensor:
 
 def sample(uniforms: Tensor) -> Tensor:
     """Points (..., 2) of the fixed real sample, drawn with replacement by uniforms (..., 1)."""
-    drawn = points("training", TRAINING).real.to(uniforms.device)
+    drawn = points("training").real.to(uniforms.device)
     return drawn[index(uniforms[..., 0], TRAINING)]
 
 
 def fakes(latent: Tensor) -> Tensor:
     """Points (b, 2) of the fixed generated sample, drawn with replacement by latents (b, 1)."""
-    drawn = points("training", TRAINING).fake.to(latent.device, latent.dtype)
+    drawn = points("training").fake.to(latent.device, latent.dtype)
     return drawn[index(torch.special.ndtr(latent[:, 0]), TRAINING)]
 
 
 def evaluate(at: Snapshot) -> dict[str, Tensor]:
-    """Metrics of discriminators, each (c,), against the optimal one on fresh draws, half of either Gaussian."""
+    """Metrics of discriminators, each (c,), against the optimal one on points that training never saw."""
     shift = at.parameters["shift"]
 
-    def shown(which: str, count: int) -> Tensor:
+    def shown(which: str) -> Tensor:
         """Real points (2 n, 2) first."""
-        return torch.cat(points(which, count)).to(shift.device)
+        return torch.cat(points(which)).to(shift.device)
 
-    test, selection = shown("test", FRESH), shown("selection", FRESH)
+    test, selection = shown("test"), shown("selection")
     fresh, slope = show_both(at, test, trials=len(shift), batch=SHOWN)
     fresh = fresh[..., 0]
     kept, seen = (
-        show(at, at.critic, x, trials=len(shift), batch=SHOWN)[..., 0] for x in (selection, shown("training", TRAINING))
+        show(at, at.critic, x, trials=len(shift), batch=SHOWN)[..., 0] for x in (selection, shown("training"))
     )
     error = _error(fresh, optimal(test))
     values = {
-        "d_mse_n4096": error.square().mean(-1),
-        "d_mae_n4096": error.abs().mean(-1),
-        "loss_gap_n4096": _loss(fresh) - _loss(seen),
-        "slope_mean_n4096": slope.square().sum(-1).sqrt().mean(-1),
+        "d_mse_n754": error.square().mean(-1),
+        "d_mae_n754": error.abs().mean(-1),
+        "loss_gap_n754": _loss(fresh) - _loss(seen),
+        "slope_mean_n754": slope.square().sum(-1).sqrt().mean(-1),
         "selection": _error(kept, optimal(selection)).square().mean(-1),
     }
     return all_finite_or_nan(values, fresh, kept, seen, slope, shift)
@@ -119,7 +141,7 @@ def two_gaussians() -> Task:
     """The task `two-gaussians`."""
     return Task(
         name="two-gaussians",
-        version=1,
+        version=2,
         summary="a hundred fixed points of each of two Gaussians: how far is the discriminator from the optimal one?",
         source=(
             "Thanh-Tung and Tran (2019), the authors' code: Gaussians, sizes, network and batch; which of them is "
@@ -132,14 +154,14 @@ def two_gaussians() -> Task:
         discriminator=mlp([2, 64, 64, 1], hidden=tanh),
         draws=1,
         sample=sample,
-        metrics=("d_mse_n4096", "d_mae_n4096", "loss_gap_n4096", "slope_mean_n4096"),
-        primary="d_mse_n4096",
+        metrics=("d_mse_n754", "d_mae_n754", "loss_gap_n754", "slope_mean_n754"),
+        primary="d_mse_n754",
         evaluation_samples=0,
         evaluate=evaluate,
         looks_at_critic=True,
         losses=PROBABILITY,
         threshold=0.02,
-        anchors=(5e-4, 0.0524),
+        anchors=(5e-4, 0.0507),
         reasoning=REASONING,
         controls=CONTROLS,
     )
@@ -147,25 +169,25 @@ def two_gaussians() -> Task:
 
 REASONING = (
     "The mean squared error of D against p_r / (p_r + p_g) is 0 for the optimum alone, whereas the loss on the points "
-    "seen is best for whoever learned them by heart. Draws are fresh, so that counts as an error. Success is an error "
-    "of 0.14 in the root mean square: the threshold lies between what follows the points smoothly (a logistic "
-    "regression on them, their twenty nearest neighbours) and what is blunted or sharpened out of shape, a quarter or "
-    "three times the right logit; a large penalty does the one, none the other. The generator does not learn: its "
-    "hyperparameters are without effect, and mm and ns are the same training. loss_gap_n4096 is the cross-entropy on "
-    "fresh draws minus that on the points seen. Score 0 is D = 1/2, score 1, the floor being 0, by convention a "
-    "hundredth of it."
+    "seen is best for whoever learned them by heart. The points looked at are others, so that counts as an error. "
+    "Success is an error of 0.14 in the root mean square: the threshold lies between what follows the points smoothly "
+    "(a logistic regression on them, their twenty nearest neighbours) and what is blunted or sharpened out of shape, a "
+    "quarter or three times the right logit; a large penalty does the one, none the other. The generator does not "
+    "learn: its hyperparameters are without effect, and mm and ns are the same training. loss_gap_n754 is the "
+    "cross-entropy on those other points minus that on the points seen. Score 0 is D = 1/2, score 1, the floor being "
+    "0, by convention a hundredth of it."
 )
 
 CONTROLS = (
     Control(name="optimal", value=0.0, must="pass", why="p_r / (p_r + p_g)"),
     Control(
-        name="logistic regression", value=0.0057, must="pass", why="fitted to the points, though the logit is quadratic"
+        name="logistic regression", value=0.0059, must="pass", why="fitted to the points, though the logit is quadratic"
     ),
-    Control(name="twenty nearest neighbours", value=0.0146, must="pass", why="the share of real ones among the points"),
-    Control(name="half of the logit", value=0.0088, must="pass", why="blunted, by a penalty say"),
-    Control(name="a quarter of the logit", value=0.0243, must="fail", why="blunted too far"),
-    Control(name="three times the logit", value=0.0282, must="fail", why="too sure: the right side, the wrong odds"),
-    Control(name="D = 1/2", value=0.0524, must="fail", why="sees nothing; the start is close"),
-    Control(name="nearest point by heart", value=0.2137, must="fail", why="1 nearest to a real point, 0 to another"),
-    Control(name="the wrong way round", value=0.2096, must="fail", why="minus the optimal logit"),
+    Control(name="twenty nearest neighbours", value=0.0150, must="pass", why="the share of real ones among the points"),
+    Control(name="half of the logit", value=0.0086, must="pass", why="blunted, by a penalty say"),
+    Control(name="a quarter of the logit", value=0.0237, must="fail", why="blunted too far"),
+    Control(name="three times the logit", value=0.0281, must="fail", why="too sure: the right side, the wrong odds"),
+    Control(name="D = 1/2", value=0.0507, must="fail", why="sees nothing; the start is close"),
+    Control(name="nearest point by heart", value=0.2119, must="fail", why="1 nearest to a real point, 0 to another"),
+    Control(name="the wrong way round", value=0.2029, must="fail", why="minus the optimal logit"),
 )

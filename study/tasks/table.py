@@ -71,6 +71,8 @@ def get_task(name: str) -> Task:
     Raises:
         UserError: There is no such task; the message lists those that exist.
     """
+    if name in TASKS:
+        return _named(name)
     head, _ = cut(name)
     if user_files.is_reference(head):
         return _users(name, user_files.digest_of(head))

@@ -94,15 +94,15 @@ def test_a_trial_keeps_the_same_samples_beside_others(small_pack):
 
 def test_a_trial_that_diverged_keeps_what_it_had():
     now = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]], [[5.0], [6.0]]])
-    first = keep(None, now, [False, False, True], step=10)
-    second = keep(first, now + 10, [False, True, True], step=20)
+    first = keep(None, now, np.array([False, False, True]), step=10)
+    second = keep(first, now + 10, np.array([False, True, True]), step=20)
     assert list(second.steps) == [20, 10, 0]  # sound, sound until 10, never
     assert second.values[:2].tolist() == [[[11.0], [12.0]], [[3.0], [4.0]]]
 
 
 def test_samples_that_are_not_finite_are_not_kept():
-    first = keep(None, torch.tensor([[[1.0]], [[2.0]]]), [False, False], step=1)
-    second = keep(first, torch.tensor([[[float("nan")]], [[3.0]]]), [False, False], step=2)
+    first = keep(None, torch.tensor([[[1.0]], [[2.0]]]), np.array([False, False]), step=1)
+    second = keep(first, torch.tensor([[[float("nan")]], [[3.0]]]), np.array([False, False]), step=2)
     assert second.values.ravel().tolist() == [1.0, 3.0]
     assert list(second.steps) == [1, 2]
 
@@ -133,13 +133,13 @@ def test_a_checkpoint_holds_them(small_pack):
     resumed = train(pack.trials, capacity=2, samples=4, state=half)
     assert np.array_equal(resumed.kept.values, whole.kept.values)
     # of a trial that diverged in between, those of the checkpoint are all there is
-    assert np.array_equal(keep(half.kept, torch.ones(2, 4, 2), [True, True], step=4).values, half.kept.values)
+    assert np.array_equal(keep(half.kept, torch.ones(2, 4, 2), np.array([True, True]), step=4).values, half.kept.values)
 
 
 def test_another_number_than_in_a_checkpoint_begins_anew():
     before = Kept(np.ones((1, 3, 2), dtype=np.float32), np.array([5]))
-    assert keep(before, torch.zeros(1, 4, 2), [True], step=9).steps.tolist() == [0]
-    assert keep(before, torch.zeros(1, 0, 2), [False], step=9) is before
+    assert keep(before, torch.zeros(1, 4, 2), np.array([True]), step=9).steps.tolist() == [0]
+    assert keep(before, torch.zeros(1, 0, 2), np.array([False]), step=9) is before
 
 
 # What they cost

@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from study.tasks.base import Snapshot
-from study.tasks.gaussians import FRESH, TRAINING, evaluate, fakes, optimal, points, sample, two_gaussians
+from study.tasks.gaussians import (
+    FRESH,
+    TRAINING,
+    evaluate,
+    fakes,
+    gaussian,
+    lattice,
+    optimal,
+    points,
+    sample,
+    two_gaussians,
+)
 
 MEANS = ([0.4, 0.9], [1.3, 1.2])
 COVARIANCES = ([[1, 0.5], [0.5, 1]], [[1, 0.7], [0.7, 1]])
@@ -23,7 +34,7 @@ def ratio(x):
 
 def seen():
     """The 200 points, and which of them are real."""
-    return torch.cat(points("training", TRAINING)).double(), torch.arange(2 * TRAINING) < TRAINING
+    return torch.cat(points("training")).double(), torch.arange(2 * TRAINING) < TRAINING
 
 
 def neighbours(k):
@@ -82,7 +93,7 @@ def measured(*critics):
 @pytest.mark.parametrize("control", two_gaussians().controls, ids=lambda control: control.name)
 def test_control_measures_as_recorded(control):
     # four decimals are recorded; float32 rounding of the points is far below
-    assert float(measured(MAKERS[control.name])["d_mse_n4096"]) == pytest.approx(control.value, abs=6e-5)
+    assert float(measured(MAKERS[control.name])["d_mse_n754"]) == pytest.approx(control.value, abs=6e-5)
 
 
 def test_every_control_has_a_maker():
@@ -102,12 +113,12 @@ def test_errors_are_expectations_over_the_mixture():
     off = ratio(x).sigmoid() - 0.5
     assert float(weight.sum()) == pytest.approx(1, abs=1e-5)
     values = measured(lambda x: 0 * x[..., 0])
-    # |D* - 1/2| is in (0, 1/2): of 4096 draws the mean has at most this standard error
-    error = 0.25 / math.sqrt(2 * FRESH)
-    assert float(values["d_mae_n4096"]) == pytest.approx(float((weight * off.abs()).sum()), abs=4 * error)
-    assert float(values["d_mse_n4096"]) == pytest.approx(float((weight * off**2).sum()), abs=4 * error / 2)
-    assert float(values["selection"]) == pytest.approx(float((weight * off**2).sum()), abs=4 * error / 2)
-    assert float(values["selection"]) != float(values["d_mse_n4096"])
+    # |D* - 1/2| is in (0, 1/2): one standard error of as many as 2 x 2048 draws, at most, which a lattice keeps below
+    error = 0.25 / math.sqrt(2 * 2048)
+    assert float(values["d_mae_n754"]) == pytest.approx(float((weight * off.abs()).sum()), abs=error)
+    assert float(values["d_mse_n754"]) == pytest.approx(float((weight * off**2).sum()), abs=error / 2)
+    assert float(values["selection"]) == pytest.approx(float((weight * off**2).sum()), abs=error / 2)
+    assert float(values["selection"]) != float(values["d_mse_n754"])
 
 
 def test_loss_gap_is_what_was_learned_by_heart():
@@ -119,18 +130,18 @@ def test_loss_gap_is_what_was_learned_by_heart():
         return torch.where(near.values < 1e-9, torch.where(real[near.indices], 30.0, -30.0), 0.0).double()
 
     values = measured(critic, lambda x: 0 * x[..., 0])
-    assert values["loss_gap_n4096"].tolist() == pytest.approx([math.log(4), 0], abs=1e-9)
-    assert values["slope_mean_n4096"].tolist() == [0, 0]
+    assert values["loss_gap_n754"].tolist() == pytest.approx([math.log(4), 0], abs=1e-9)
+    assert values["slope_mean_n754"].tolist() == [0, 0]
 
 
 def test_slope_of_a_linear_critic():
-    assert float(measured(lambda x: 3 * x[..., 0] - 4 * x[..., 1])["slope_mean_n4096"]) == pytest.approx(5)
+    assert float(measured(lambda x: 3 * x[..., 0] - 4 * x[..., 1])["slope_mean_n754"]) == pytest.approx(5)
 
 
 @pytest.mark.parametrize(("which", "count"), [("training", TRAINING), ("test", FRESH), ("selection", FRESH)])
 @pytest.mark.parametrize("side", [0, 1])
-def test_points_are_draws_of_their_gaussian(which, count, side):
-    x = points(which, count)[side].double()
+def test_points_are_of_their_gaussian(which, count, side):
+    x = points(which)[side].double()
     assert x.shape == (count, 2)
     error = 4 / math.sqrt(count)
     assert x.mean(0).tolist() == pytest.approx(MEANS[side], abs=error)
@@ -139,17 +150,51 @@ def test_points_are_draws_of_their_gaussian(which, count, side):
 
 
 def test_splits_share_no_point():
-    everything = torch.cat(
-        [torch.cat(points(*split)) for split in (("training", 100), ("test", 2048), ("selection", 2048))]
-    )
+    everything = torch.cat([torch.cat(points(which)) for which in ("training", "test", "selection")])
     assert len(torch.unique(everything, dim=0)) == len(everything)
+
+
+def test_lattice_integrates_waves_exactly():
+    # the mean of exp(2 pi i (a x + b y)) over a lattice with generator (1, g) is 0 unless n divides a + b g
+    x = lattice(torch.tensor([[0.3, 0.7]], dtype=torch.float64))
+    assert ((x >= 0) & (x < 1)).all()
+    n, g = FRESH, 233
+    for a in range(-9, 10):
+        for b in range(-9, 10):
+            mean = torch.exp(2j * math.pi * (a * x[:, 0] + b * x[:, 1])).mean()
+            # n terms of size 1, whose angles are rounded at up to 2 pi * 18
+            assert abs(float(mean.abs()) - ((a + b * g) % n == 0)) < 2 * math.pi * 18 * 2.3e-16 * 4
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "optimal"])
+def test_lattice_is_as_good_as_2048_draws(name):
+    generator = torch.Generator().manual_seed(0)
+
+    def errors(x):
+        return (MAKERS[name](x).sigmoid() - optimal(x).sigmoid()).square()
+
+    def uniforms(count):
+        return torch.rand(count, 2, generator=generator, dtype=torch.float64)
+
+    def mean_square(squares):
+        """Of the deviations of many means."""
+        return torch.stack(squares).var()
+
+    shifts = 64
+    found = sum(
+        mean_square([errors(gaussian(lattice(uniforms(1)), side).double()).mean() for _ in range(shifts)])
+        for side in (0, 1)
+    )
+    drawn = sum(errors(gaussian(uniforms(2**13), side).double()).var() / 2048 for side in (0, 1))
+    # a variance of 64 has a standard error of sqrt(2 / 63), and the other next to none
+    assert found < drawn * (1 + 3 * math.sqrt(2 / (shifts - 1)))
 
 
 def test_training_sees_each_fixed_point_equally_often():
     uniforms = (torch.arange(1000)[:, None] + 0.5) / 1000
     for drawn, expected in (
-        (sample(uniforms), points("training", TRAINING).real),
-        (fakes(torch.special.ndtri(uniforms.double())), points("training", TRAINING).fake),
+        (sample(uniforms), points("training").real),
+        (fakes(torch.special.ndtri(uniforms.double())), points("training").fake),
     ):
         found, counts = torch.unique(drawn, dim=0, return_counts=True)
         assert (counts == 10).all()
