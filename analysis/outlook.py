@@ -19,6 +19,9 @@ FILL_WARNING = 0.7
 UNALIASED = 32
 """Sobol points from which no hyperparameter of networks follows one of the most used; see the registry."""
 
+COSTLY = 0.1
+"""Of the time of training: evaluations that take more are worth a remark."""
+
 SHARPER = "for independent points; a Sobol design of 8 or more replicates is usually sharper"
 """What has to be said with every number of `sharpness`."""
 
@@ -35,11 +38,12 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
     Returns:
         JSON data: counts of `trials`, `packs`, `points` (the units of independence), the share of `filled` slots,
         `programs` (packs by what will train them where this machine is like the workers'),
-        `cells` (trials by task and method), `seconds` expected on the given workers (None for a device without
-        measured costs), the half-widths of 95 % intervals to come (`success_half_width` at a success of one half,
-        `profile_half_width`), what the points can show in all (`sharpness`), and `remarks`. Of a sweep that searches,
-        trials are slots: nothing of points is there, and `search` has the number of `studies`, the `trials` and
-        seeds of each, and the `batch`.
+        `cells` (trials by task and method), `seconds` expected on the given workers and what evaluations take of them
+        for each second of training, `evaluations_over_training` (both None for a device without measured costs), the
+        half-widths of 95 % intervals to come (`success_half_width` at a success of one half, `profile_half_width`),
+        what the points can show in all (`sharpness`), and `remarks`. Of a sweep that searches, trials are slots:
+        nothing of points is there, and `search` has the number of `studies`, the `trials` and seeds of each, and the
+        `batch`.
     """
     trials, capacities = packs.trials, packs.capacities.tolist()
     points = trials.points()
@@ -48,6 +52,8 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
     each = zip(packs.kinds, capacities, programs, strict=True)
     costs = [seconds_of(kind, capacity, device, program) for kind, capacity, program in each]
     known = [cost for cost in costs if cost is not None]
+    measured = 0 < len(known) == len(costs)
+    share = sum(cost.evaluations for cost in known) / sum(cost.training for cost in known) if measured else None
     sharp = sharpness(points)
     plan: dict[str, Any] = {
         "name": sweep.name,
@@ -61,12 +67,14 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
         ],
         "device": device,
         "workers": workers,
-        "seconds": max(sum(known) / workers, _longest(sweep, packs, known)) if len(known) == len(costs) else None,
+        "seconds": _seconds(sweep, packs, [sum(cost) for cost in known], workers) if measured else None,
+        "evaluations_over_training": share,
         "success_half_width": sharp.success[0.5],
         "profile_half_width": sharp.profile,
         "sharpness": _sharpness(sharp),
         "programs": {name: programs.count(name) for name in dict.fromkeys(programs)},
-        "remarks": _remarks(sweep, packs, filled, points, slower(sweep.execution.program, packs.kinds, device)),
+        "remarks": _remarks(sweep, packs, filled, points, slower(sweep.execution.program, packs.kinds, device))
+        + _costly(sweep, share or 0.0),
     }
     if sweep.search is None:
         return plan
@@ -75,14 +83,26 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
     return slots | {"search": _search(sweep.search, packs, sweep.design.seeds)}
 
 
-def _longest(sweep: Sweep, packs: Packs, seconds: Sequence[float]) -> float:
-    """The longest time that some packs take one after the other: a study's wait for each other's results."""
+def _costly(sweep: Sweep, share: float) -> list[str]:
+    """A remark where evaluations take long."""
+    if share <= COSTLY:
+        return []
+    return [
+        f"evaluations take {share:.0%} of the time of training: fewer of them (budget.evaluations, here "
+        f"{sweep.budget.evaluations}) or longer trials make it less"
+    ]
+
+
+def _seconds(sweep: Sweep, packs: Packs, costs: Sequence[float], workers: int) -> float:
+    """The time that packs take, no less than those that some take one after the other: a study's wait for results."""
     if sweep.search is None:
-        return max(seconds)
-    chains: dict[tuple[object, ...], float] = {}
-    for kind, cost in zip(packs.kinds, seconds, strict=True):
-        chains[kind.structure] = chains.get(kind.structure, 0.0) + cost
-    return max(chains.values())
+        longest = max(costs)
+    else:
+        chains: dict[tuple[object, ...], float] = {}
+        for kind, cost in zip(packs.kinds, costs, strict=True):
+            chains[kind.structure] = chains.get(kind.structure, 0.0) + cost
+        longest = max(chains.values())
+    return max(sum(costs) / workers, longest)
 
 
 def _search(search: SearchTable, packs: Packs, seeds: int) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from study.trial import Trial
 
 PERIODS, STEPS = 6, 200
 """Evaluations, of which the first does not count, and the steps between them."""
+TINY, MORE_PERIODS = 64, 26
+"""Parameters of a player up to which steps take so little that there is time for more evaluations."""
 BUDGETS = (1000, 5000)
 """Generator steps of a trial, for which the share is told."""
 ALLOWED = 0.1
@@ -37,7 +39,8 @@ def run(*, quick: bool = False) -> Found:
     program = RECORDED if missing() else NATIVE
     lines, details = [], {}
     for name in QUICK if quick else (*TASKS, SAMPLED):
-        found = stretches(_trials(name, periods=2 if quick else PERIODS, steps=1 if quick else STEPS), program)
+        periods = MORE_PERIODS if get_task(name).discriminator.size <= TINY else PERIODS
+        found = stretches(_trials(name, periods=2 if quick else periods, steps=1 if quick else STEPS), program)
         if found is None:  # its steps are not compiled
             continue
         step, evaluation = found
@@ -55,7 +58,7 @@ def run(*, quick: bool = False) -> Found:
         )
     remarks = (
         f"program {program}; milliseconds of one core for each slot of a full pack, the least of {PERIODS - 1} "
-        f"stretches of {STEPS} steps and of as many evaluations; {_evaluations()} evaluations a trial are the default",
+        f"stretches of {STEPS} steps and of as many evaluations, of {MORE_PERIODS - 1} for games of a few numbers; {_evaluations()} evaluations a trial are the default",
         "an evaluation makes as many samples as its metric's name says, twice where selection has its own: their "
         "products of matrices alone, in the details, take 1 ms for every 10^8 multiplications at 200 GFLOP/s",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from study.architecture import networks
 from study.schema import NATIVE, RECORDED
@@ -157,7 +158,14 @@ def relative_cost(method: str) -> float:
     return math.prod(PART_COSTS.get(part, 1.0) for part in method.split("+"))
 
 
-def seconds_of(trial: Trial, capacity: int, device: str, program: str) -> float | None:
+class Seconds(NamedTuple):
+    """What a pack takes of a worker's time."""
+
+    training: float
+    evaluations: float
+
+
+def seconds_of(trial: Trial, capacity: int, device: str, program: str) -> Seconds | None:
     """Expected wall seconds of a pack of such trials on one worker, compiling aside; None where nothing was measured.
 
     Args:
@@ -171,4 +179,5 @@ def seconds_of(trial: Trial, capacity: int, device: str, program: str) -> float 
     plain, penalised, generator = CPU_MILLISECONDS[program][trial.task]
     discriminator = plain if trial.hyperparameters.penalty_weight is None else penalised
     step = (trial.hyperparameters.n_critic * discriminator + generator) * relative_cost(trial.method)
-    return capacity * (trial.generator_steps * step + trial.budget.evaluations * EVALUATION[trial.task]) / 1000
+    slots = capacity / 1000
+    return Seconds(slots * trial.generator_steps * step, slots * trial.budget.evaluations * EVALUATION[trial.task])

@@ -22,7 +22,8 @@ typedef float Floats __attribute__((vector_size(2 * LANES * sizeof(float)), alig
 
 constexpr int64_t HEIGHT = 8, WIDTH = 4 * LANES;  // of a tile whose sums stay in registers
 
-// out (HEIGHT, columns) = start (columns) - left (inner, HEIGHT)^T right (inner, columns), columns a multiple of WIDTH
+// out (HEIGHT, columns) = start (columns) - left (inner, HEIGHT)^T right, columns a multiple of WIDTH and right
+// (columns / WIDTH, inner, WIDTH), so that it is read from front to back
 APART void remaining(int64_t columns, int64_t inner, const float* start, const float* left, const float* right,
                      float* out) {
   for (int64_t j = 0; j < columns; j += WIDTH) {
@@ -30,7 +31,7 @@ APART void remaining(int64_t columns, int64_t inner, const float* start, const f
     for (int r = 0; r < HEIGHT; ++r)
       for (int v = 0; v < 2; ++v) sums[r][v] = reinterpret_cast<const Floats*>(start + j)[v];
     for (int64_t k = 0; k < inner; ++k) {
-      const Floats* const row = reinterpret_cast<const Floats*>(right + k * columns + j);
+      const Floats* const row = reinterpret_cast<const Floats*>(right + j * inner + k * WIDTH);
       for (int r = 0; r < HEIGHT; ++r)
         for (int v = 0; v < 2; ++v) sums[r][v] -= left[k * HEIGHT + r] * row[v];
     }
@@ -120,7 +121,8 @@ void nearest_to(int64_t n, int64_t m, int64_t d, const T* x, const double* centr
   run(n, m, d, x, centres, square, index);
 }
 
-// Of rows (m, d): their transpose in float about a centre, their halved squares, and the largest of their lengths.
+// Of rows (m, d): their transpose in float about a centre, WIDTH rows after WIDTH rows, their halved squares, and the
+// largest of their lengths.
 struct Rows {
   template <class T>
   Rows(int64_t m, int64_t d, const T* rows) : d(d), columns((m + WIDTH - 1) / WIDTH * WIDTH), centre(d),
@@ -134,7 +136,7 @@ struct Rows {
       for (int64_t k = 0; k < d; ++k)
         for (int64_t j = 0; j < LANES; ++j) {
           const double apart = double(rows[(first + std::min(j, count - 1)) * d + k]) - centre[k];
-          transposed[k * columns + first + j] = float(apart);
+          transposed[first / WIDTH * WIDTH * d + k * WIDTH + first % WIDTH + j] = float(apart);
           squares[j] += apart * apart;
         }
       for (int64_t j = 0; j < count; ++j) {
@@ -189,8 +191,9 @@ bool nearest_rows_of(int64_t n, int64_t m, const T* x, const T* rows, const Rows
       for (int64_t block = 0; block < columns; block += WIDTH) {
         const Floats* const part = reinterpret_cast<const Floats*>(row + block);
         const auto near = (part[0] <= bound) | (part[1] <= bound);
-        int any = 0;
-        for (int v = 0; v < 2 * LANES; ++v) any |= near[v];
+        int64_t words[LANES], any = 0;
+        std::memcpy(words, &near, sizeof near);
+        for (int v = 0; v < LANES; ++v) any |= words[v];
         if (!any) continue;
         for (int64_t j = block; j < std::min(block + WIDTH, m); ++j) {
           if (!(row[j] <= bound) || (others && j == first + r)) continue;

@@ -75,6 +75,19 @@ def test_the_time_on_a_device_without_measured_costs_is_not_known(planned):
     assert planned({"points": 8}, device="cuda")["seconds"] is None
 
 
+def test_evaluations_that_take_long_are_remarked(planned, monkeypatch):
+    few = {"points": 16, "replicates": 8}
+    # 2 evaluations to 100 steps of 10 ms
+    for cost, share, remarks in ((40.0, 0.08, 0), (50.0, 0.1, 0), (60.0, 0.12, 1)):
+        monkeypatch.setitem(EVALUATION, "manifold-d2", cost)
+        found = planned(few)
+        assert found["evaluations_over_training"] == pytest.approx(share)
+        assert len(found["remarks"]) == remarks
+    assert found["remarks"][0].startswith("evaluations take 12% of the time of training: fewer of them (budget.")
+    assert found["seconds"] == pytest.approx(planned.made["sweep"].design.points * 8 * 2 * 1.12 / 2)
+    assert planned(few, device="cuda")["evaluations_over_training"] is None
+
+
 def test_the_half_widths_are_those_of_wilson_and_of_the_band_over_points(planned):
     found = planned({"points": 16, "replicates": 4, "seeds": 5})
     z = 1.959963984540054
