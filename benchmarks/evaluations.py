@@ -58,7 +58,8 @@ def run(*, quick: bool = False) -> Found:
         )
     remarks = (
         f"program {program}; milliseconds of one core for each slot of a full pack, the least of {PERIODS - 1} "
-        f"stretches of {STEPS} steps and of as many evaluations, of {MORE_PERIODS - 1} for games of a few numbers; {_evaluations()} evaluations a trial are the default",
+        f"stretches of {STEPS} steps and of as many evaluations, of {MORE_PERIODS - 1} for games of a few "
+        f"numbers; {_evaluations()} evaluations a trial are the default",
         "an evaluation makes as many samples as its metric's name says, twice where selection has its own: their "
         "products of matrices alone, in the details, take 1 ms for every 10^8 multiplications at 200 GFLOP/s",
     )

@@ -15,6 +15,7 @@ constexpr int LANES = 8, BLOCK = 4;  // vectors of so many numbers, so many of t
 typedef double Doubles __attribute__((vector_size(LANES * sizeof(double)), aligned(alignof(double)), may_alias));
 typedef int64_t Wholes __attribute__((vector_size(LANES * sizeof(int64_t))));
 typedef float Floats __attribute__((vector_size(2 * LANES * sizeof(float)), aligned(alignof(float)), may_alias));
+typedef int32_t Integers __attribute__((vector_size(2 * LANES * sizeof(int32_t))));
 
 // ---- products of matrices, which may be contracted to fused operations, and so must not become parts of others -----
 
@@ -188,22 +189,24 @@ bool nearest_rows_of(int64_t n, int64_t m, const T* x, const T* rows, const Rows
       if (!(size < 1e37)) return false;
       const float bound = float(double(least) + 2.1 * error);
       double nearest = std::numeric_limits<double>::infinity();
-      for (int64_t block = 0; block < columns; block += WIDTH) {
-        const Floats* const part = reinterpret_cast<const Floats*>(row + block);
-        const auto near = (part[0] <= bound) | (part[1] <= bound);
-        int64_t words[LANES], any = 0;
-        std::memcpy(words, &near, sizeof near);
-        for (int v = 0; v < LANES; ++v) any |= words[v];
-        if (!any) continue;
-        for (int64_t j = block; j < std::min(block + WIDTH, m); ++j) {
-          if (!(row[j] <= bound) || (others && j == first + r)) continue;
-          double sum = 0;
-          for (int64_t k = 0; k < d; ++k) {
-            const double apart = double(x[(first + r) * d + k]) - double(rows[j * d + k]);
-            sum += apart * apart;
-          }
-          nearest = std::min(nearest, sum);
+      const auto look = [&](int64_t j) {
+        if (j >= m || (others && j == first + r)) return;
+        double sum = 0;
+        for (int64_t k = 0; k < d; ++k) {
+          const double apart = double(x[(first + r) * d + k]) - double(rows[j * d + k]);
+          sum += apart * apart;
         }
+        nearest = std::min(nearest, sum);
+      };
+      Integers many = {}, last = {};  // how many are near in each place of a vector, and the number of the last such
+      for (int64_t j = 0; j < columns; j += 2 * LANES) {
+        const Integers near = *reinterpret_cast<const Floats*>(row + j) <= bound;
+        many -= near, last = near ? Integers{} + int(j) : last;
+      }
+      for (int v = 0; v < 2 * LANES; ++v) {
+        if (many[v] > 0) look(last[v] + v);
+        for (int64_t j = v; many[v] > 1 && j < last[v]; j += 2 * LANES)
+          if (row[j] <= bound) look(j);
       }
       found[first + r] = std::sqrt(nearest);
     }
