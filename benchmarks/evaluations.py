@@ -24,10 +24,8 @@ PERIODS, STEPS = 6, 200
 """Evaluations, of which the first does not count, and the steps between them."""
 TINY, MORE_PERIODS = 64, 26
 """Parameters of a player up to which steps take so little that there is time for more evaluations."""
-BUDGETS = (1000, 5000)
-"""Generator steps of a trial, for which the share is told."""
-ALLOWED = 0.1
-"""Of training time, for the longest of these."""
+BUDGET, ALLOWED = 5000, 0.1
+"""Generator steps of a trial, and what evaluations may take of the time of training it."""
 QUICK = ("ring8", "manifold-d2")
 """Tasks of a quick run."""
 SAMPLED = "manifold[d=8, generator=mlp]"
@@ -47,13 +45,14 @@ def run(*, quick: bool = False) -> Found:
         multiply_adds = products(get_task(name))
         details[name] = {"step_ms": step, "evaluation_ms": evaluation, "multiply_adds_of_samples": multiply_adds}
         lines.append(Line(f"{name}: an evaluation of one trial", evaluation, "ms"))
-        for steps in BUDGETS:
-            share = evaluation / (step * steps / _evaluations())
-            required = f"<= {ALLOWED}" if steps == max(BUDGETS) and program == NATIVE else ""
-            lines.append(Line(f"{name}: evaluations over training of {steps:,} steps", share, "x", required))
+        share = evaluation * _evaluations() / (step * BUDGET)
+        required = f"<= {ALLOWED}" if program == NATIVE else ""
+        lines.append(Line(f"{name}: evaluations over training of {BUDGET:,} steps", share, "x", required))
+        enough = BUDGET * share / ALLOWED
+        lines.append(Line(f"{name}: {ALLOWED:.0%} at most from a budget of", enough, "steps"))
         print(
-            f"{name:30} {step:.4f} ms a step, {evaluation:.3f} ms an evaluation, "
-            + ", ".join(f"{evaluation / (step * steps / _evaluations()):.0%} of {steps:,} steps" for steps in BUDGETS),
+            f"{name:30} {step:.4f} ms a step, {evaluation:.3f} ms an evaluation, {share:.1%} of {BUDGET:,} steps, "
+            f"{ALLOWED:.0%} of {enough:,.0f}",
             flush=True,
         )
     remarks = (
