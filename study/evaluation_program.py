@@ -14,7 +14,7 @@ from torch import Tensor
 
 from study.game import Critic, Game, generator_input, generator_parameters
 from study.layers import power_size
-from study.native.mapped import TOGETHER, Mapped, compiled_or_none, mapped
+from study.native.mapped import Mapped, compiled_or_none, mapped
 from study.native.program import compiled
 from study.networks.base import split
 from study.prng import Role, normal, uniform
@@ -25,8 +25,6 @@ PROGRAMS = 32
 """Programs of each kind that are kept, as in `study.train`."""
 SOME = 2
 """Points of an example."""
-SMALL, FEW = 64, 8
-"""Parameters of a discriminator, as of a game of a few numbers, and points, up to which it sees them one by one."""
 
 
 def draw(game: Game, keys: Tensor, steps: range | Tensor) -> Tensors:
@@ -102,8 +100,8 @@ LOOKS: Mapping[str, Callable[[Game, Tensors], Tensor]] = {OUTPUTS: rate, SLOPE: 
 
 
 @lru_cache(maxsize=PROGRAMS)
-def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...], *, few: bool) -> Mapped | None:
-    """Some of `LOOKS` for a pack, results named so: of `phi`, `points`, `few` or any, and what else is looked at."""
+def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...]) -> Mapped | None:
+    """Some of `LOOKS` for a pack, results named so: of `phi`, `points` and what else is looked at."""
     if game.discriminator.batch_coupled:  # it matters which points it is shown together
         return None
     example = _like(game.discriminator.size, "phi", dtype)
@@ -114,8 +112,7 @@ def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...], *, few: boo
     def one(trial: Tensors) -> Tensors:
         return {name: LOOKS[name](game, trial) for name in wanted}  # what they have in common is computed once
 
-    together = 1 if few and game.discriminator.size <= SMALL else TOGETHER
-    return compiled_or_none(lambda: mapped(one, example, ("points",), together=together))
+    return compiled_or_none(lambda: mapped(one, example, ("points",)))
 
 
 def _like(size: int, name: str, dtype: torch.dtype) -> Tensors:

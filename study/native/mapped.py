@@ -25,7 +25,7 @@ from study.schema import NATIVE
 
 Tensors = dict[str, Tensor]
 TOGETHER = 128
-"""Points that are taken together, unless fewer are asked for."""
+"""Points that are taken together."""
 FUNCTIONS = 16
 """Functions of points that are kept compiled."""
 Made = TypeVar("Made")
@@ -42,7 +42,6 @@ class Mapped:
         forms: Of each tensor, the shape that belongs to a trial or a point, and the type of its numbers.
         results: The same of its results.
         constants: What it looks up.
-        together: Points that it takes together.
     """
 
     run: Callable[..., object]
@@ -51,7 +50,6 @@ class Mapped:
     forms: Mapping[str, tuple[torch.Size, torch.dtype]]
     results: Mapping[str, tuple[torch.Size, torch.dtype]]
     constants: tuple[Tensor, ...]
-    together: int
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> Tensors:
         """Results (c, n, ...) by name, of tensors (c, ...) and points (c, n, ...).
@@ -60,23 +58,15 @@ class Mapped:
             ValueError: If a tensor has another shape or type than was compiled for.
         """
         trials, count = tensors[self.points[0]].shape[:2]
-        size = max(count, self.together) if count else 0
         for name in self.inputs:
             self._refuse(name, tensors[name], (trials, count) if name in self.points else (trials,))
-        given = {name: self._padded(name, tensors[name], size) for name in self.inputs}
-        apart = (ctypes.c_int64 * len(given))(*(tensor.stride(0) for tensor in given.values()))
-        outputs = {name: _empty((trials, size, *form), dtype) for name, (form, dtype) in self.results.items()}
+        given = [_dense(tensors[name]) for name in self.inputs]
+        apart = (ctypes.c_int64 * len(given))(*(tensor.stride(0) for tensor in given))
+        outputs = {name: _empty((trials, count, *form), dtype) for name, (form, dtype) in self.results.items()}
         if trials and count:
-            pointers = addresses([*given.values(), *outputs.values(), *self.constants])
-            self.run(ctypes.c_int64(trials), ctypes.c_int64(size), apart, pointers)
-        return {name: output[:, :count] for name, output in outputs.items()}
-
-    def _padded(self, name: str, tensor: Tensor, size: int) -> Tensor:
-        """Points no fewer than are taken together: a program has one size."""
-        if name in self.points and tensor.shape[1] < size:
-            more = tensor[:, -1:].expand(-1, size - tensor.shape[1], *tensor.shape[2:])
-            tensor = torch.cat([tensor, more], 1)
-        return tensor if tensor[:1].is_contiguous() else tensor.contiguous()  # trials may lie apart, or be one
+            pointers = addresses([*given, *outputs.values(), *self.constants])
+            self.run(ctypes.c_int64(trials), ctypes.c_int64(count), apart, pointers)
+        return outputs
 
     def _refuse(self, name: str, tensor: Tensor, leading: tuple[int, ...]) -> None:
         """Compiled code would read on beyond the end of a tensor that is too small."""
@@ -87,13 +77,7 @@ class Mapped:
             raise ValueError(f"{name} must be {wanted} of {dtype} on the CPU, got {found}")
 
 
-def mapped(
-    function: Callable[[Tensors], Tensors],
-    example: Mapping[str, Tensor],
-    points: tuple[str, ...],
-    *,
-    together: int = TOGETHER,
-) -> Mapped:
+def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor], points: tuple[str, ...]) -> Mapped:
     """Compile a function.
 
     Args:
@@ -101,27 +85,25 @@ def mapped(
             follow from that row of the points alone.
         example: Tensors (c, ...) of a pack and points (c, n, ...), with n at least 1; only their forms matter.
         points: Names of the tensors that hold points.
-        together: Points that are taken together; fewer are filled up to so many.
 
     Raises:
         Unsupported: If it has an operation that is not translated.
         NoCompiler: If nothing can be compiled here.
         CompilerFailed: If others can be compiled and this cannot.
     """
-    some = {name: _some(tensor, together) if name in points else tensor for name, tensor in example.items()}
+    some = {name: _some(tensor) if name in points else tensor for name, tensor in example.items()}
     made = translated("update", function, some, ())
     names = list(example)
     with torch.no_grad():
         results = function({name: tensor[0] for name, tensor in some.items()})
     inputs = tuple(names[position] for position in made.inputs)
     return Mapped(
-        run=library(source_of([made], _runner(made, inputs, some, points, results, together)), quick=True).run,
+        run=library(source_of([made], _runner(made, inputs, some, points, results)), quick=True).run,
         inputs=inputs,
         points=tuple(name for name in names if name in points),
         forms={name: (tensor.shape[2 if name in points else 1 :], tensor.dtype) for name, tensor in example.items()},
         results={name: (results[name].shape[1:], results[name].dtype) for name in made.outputs},
         constants=made.constants,
-        together=together,
     )
 
 
@@ -146,14 +128,19 @@ def compiled_or_none(make: Callable[[], Made]) -> Made | None:
         raise UserError(f"program {NATIVE!r}: {error}") from None
 
 
+def _dense(tensor: Tensor) -> Tensor:
+    """A tensor whose trials are dense; they may lie apart, or be one."""
+    return tensor if tensor[:1].is_contiguous() else tensor.contiguous()
+
+
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Memory of numpy, which asks for large pages: fresh small ones for all samples of a pack cost as much as they."""
     return torch.from_numpy(np.empty(shape, torch.empty((), dtype=dtype).numpy().dtype))
 
 
-def _some(tensor: Tensor, together: int) -> Tensor:
+def _some(tensor: Tensor) -> Tensor:
     """As many points as are taken together."""
-    index = torch.arange(together, device=tensor.device) % tensor.shape[1]
+    index = torch.arange(TOGETHER, device=tensor.device) % tensor.shape[1]
     return tensor[:, index]
 
 
@@ -163,28 +150,48 @@ def _runner(
     example: Mapping[str, Tensor],
     points: tuple[str, ...],
     results: Tensors,
-    together: int,
 ) -> str:
-    """The loops over trials and points. Where the number of points is no multiple, the last ones are done twice."""
-    arguments = []
+    """The loops over trials and points.
+
+    Where the number of points is no multiple, the last ones are done twice; where there are too few, copies of the last
+    one fill up what the function takes.
+    """
+    buffers, fill, keep, few, many = [], [], [], [], []
     for i, name in enumerate(inputs):
-        each = f" + point * {example[name][0, 0].numel()}" if name in points else ""
-        arguments.append(f"static_cast<const {TYPES[example[name].dtype]}*>(tensors[{i}]) + trial * apart[{i}]{each}")
-    for i, name in enumerate(function.outputs, start=len(arguments)):
-        size = results[name][0].numel()
-        kind = f"{TYPES[results[name].dtype]}*"
-        arguments.append(f"static_cast<{kind}>(tensors[{i}]) + (trial * count + point) * {size}")
-    for i, tensor in enumerate(function.constants, start=len(arguments)):
-        arguments.append(f"static_cast<const {TYPES[tensor.dtype]}*>(tensors[{i}])")
+        kind, size = f"const {TYPES[example[name].dtype]}*", example[name][0, 0].numel() if name in points else 0
+        begin = f"static_cast<{kind}>(tensors[{i}]) + trial * apart[{i}]"
+        many.append(f"{begin} + point * {size}" if size else begin)
+        few.append(f"some{i}" if size else begin)
+        if size:
+            buffers.append(f"  static thread_local {TYPES[example[name].dtype]} some{i}[{TOGETHER * size}];")
+            last = "(point < count ? point : count - 1)"
+            fill.append(f"copy(some{i} + point * {size}, {begin} + {last} * {size}, {size});")
+    for i, name in enumerate(function.outputs, start=len(inputs)):
+        kind, size = TYPES[results[name].dtype], results[name][0].numel()
+        begin = f"static_cast<{kind}*>(tensors[{i}])"
+        many.append(f"{begin} + (trial * count + point) * {size}")
+        few.append(f"some{i}")
+        buffers.append(f"  static thread_local {kind} some{i}[{TOGETHER * size}];")
+        keep.append(f"copy({begin} + trial * count * {size}, some{i}, count * {size});")
+    for i, tensor in enumerate(function.constants, start=len(inputs) + len(function.outputs)):
+        constant = f"static_cast<const {TYPES[tensor.dtype]}*>(tensors[{i}])"
+        many.append(constant)
+        few.append(constant)
     return "\n".join(
         [
             'extern "C" void run(int64_t trials, int64_t count, const int64_t* apart, void* const* tensors) {',
             f"  alignas(64) static thread_local char scratch[{max(1, function.scratch)}];",
+            *buffers,
             "  for (int64_t trial = 0; trial < trials; ++trial)",
-            f"    for (int64_t first = 0; first < count; first += {together}) {{",
-            f"      const int64_t point = first > count - {together} ? count - {together} : first;",
-            f"      {function.name}({', '.join([*arguments, 'scratch'])});",
-            "    }",
+            f"    if (count < {TOGETHER}) {{",
+            f"      for (int64_t point = 0; point < {TOGETHER}; ++point) {{ {' '.join(fill)} }}",
+            f"      {function.name}({', '.join([*few, 'scratch'])});",
+            f"      {' '.join(keep)}",
+            "    } else",
+            f"      for (int64_t first = 0; first < count; first += {TOGETHER}) {{",
+            f"        const int64_t point = first > count - {TOGETHER} ? count - {TOGETHER} : first;",
+            f"        {function.name}({', '.join([*many, 'scratch'])});",
+            "      }",
             "}",
         ]
     )

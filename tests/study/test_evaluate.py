@@ -229,19 +229,6 @@ def test_compiled_discriminators_see_what_recorded_ones_see(method, count):
 
 
 @needs_compiler
-@pytest.mark.parametrize("task", ["dirac", "bilinear", "salimans", "heusel", "finite"])
-def test_points_that_are_seen_one_by_one_are_seen_as_among_many(task):
-    game = Game(get_task(task), parse_method("ns" if task == "dirac" else "zerosum"), OPTIMISERS["adam"], 1)
-    shown = {
-        "phi": parameters(game.discriminator),
-        "points": torch.randn(2, programs.FEW, game.task.data_width, generator=torch.Generator().manual_seed(0)),
-    }
-    alone, among = (programs.looking(game, torch.float32, (programs.OUTPUTS,), few=few) for few in (True, False))
-    assert (alone.together, among.together) == (1, mapped.TOGETHER)
-    assert torch.equal(alone(shown)["outputs"], among(shown)["outputs"])
-
-
-@needs_compiler
 def test_in_float64_compiled_evaluations_have_the_same_draws_to_the_last_bit():
     game, seen = watched("ring8", "ns", evaluation_samples=300)
     keys, tensors = state_of(game, dtype=torch.float64)
