@@ -52,7 +52,7 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
     each = zip(packs.kinds, capacities, programs, strict=True)
     costs = [seconds_of(kind, capacity, device, program) for kind, capacity, program in each]
     known = [cost for cost in costs if cost is not None]
-    measured = 0 < len(known) == len(costs)
+    measured = len(known) == len(costs)
     share = sum(cost.evaluations for cost in known) / sum(cost.training for cost in known) if measured else None
     sharp = sharpness(points)
     plan: dict[str, Any] = {
@@ -87,10 +87,9 @@ def _costly(sweep: Sweep, share: float) -> list[str]:
     """A remark where evaluations take long."""
     if share <= COSTLY:
         return []
-    return [
-        f"evaluations take {share:.0%} of the time of training: fewer of them (budget.evaluations, here "
-        f"{sweep.budget.evaluations}) or longer trials make it less"
-    ]
+    several = sweep.budget.evaluations > 1
+    fewer = f"fewer of them (budget.evaluations = {sweep.budget.evaluations}) or " if several else ""
+    return [f"evaluations take {share:.1%} of the time of training: {fewer}longer trials make it less"]
 
 
 def _seconds(sweep: Sweep, packs: Packs, costs: Sequence[float], workers: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.costs import stretches
+from benchmarks.costs import MORE_STRETCHES, STRETCHES, periods_of, stretches
 from benchmarks.record import Found, Line
 from study.capacity import capacity_of
 from study.native.build import missing
@@ -20,10 +20,8 @@ from study.tasks.base import Task
 from study.tasks.table import TASKS, get_task
 from study.trial import Trial
 
-PERIODS, STEPS = 6, 200
-"""Evaluations, of which the first does not count, and the steps between them."""
-TINY, MORE_PERIODS = 64, 26
-"""Parameters of a player up to which steps take so little that there is time for more evaluations."""
+STEPS = 200
+"""Between two evaluations."""
 BUDGET, ALLOWED = 5000, 0.1
 """Generator steps of a trial, and what evaluations may take of the time of training it."""
 QUICK = ("ring8", "manifold-d2")
@@ -37,8 +35,9 @@ def run(*, quick: bool = False) -> Found:
     program = RECORDED if missing() else NATIVE
     lines, details = [], {}
     for name in QUICK if quick else (*TASKS, SAMPLED):
-        periods = MORE_PERIODS if get_task(name).discriminator.size <= TINY else PERIODS
-        found = stretches(_trials(name, periods=2 if quick else periods, steps=1 if quick else STEPS), program)
+        found = stretches(
+            _trials(name, periods=1 + (1 if quick else periods_of(name)), steps=1 if quick else STEPS), program
+        )
         if found is None:  # its steps are not compiled
             continue
         step, evaluation = found
@@ -56,9 +55,11 @@ def run(*, quick: bool = False) -> Found:
             flush=True,
         )
     remarks = (
-        f"program {program}; milliseconds of one core for each slot of a full pack, the least of {PERIODS - 1} "
-        f"stretches of {STEPS} steps and of as many evaluations, of {MORE_PERIODS - 1} for games of a few "
-        f"numbers; {_evaluations()} evaluations a trial are the default",
+        f"program {program}; milliseconds of one core for each slot of a full pack, the least of {STRETCHES} stretches "
+        f"of {STEPS} steps and of as many evaluations, of {MORE_STRETCHES} for games of a few numbers; "
+        f"{_evaluations()} evaluations a trial are the default",
+        "ns+gp1, or the task's own loss and gp1, n_critic 1: without a penalty, steps take some two thirds of that, and "
+        "with a larger n_critic several times as much",
         "an evaluation makes as many samples as its metric's name says, twice where selection has its own: their "
         "products of matrices alone, in the details, take 1 ms for every 10^8 multiplications at 200 GFLOP/s",
     )

@@ -19,92 +19,63 @@ CUDA_CAPACITY = 256
 """On a GPU a step is launch-bound: a pack of hundreds costs about what one trial costs. Not measured finely yet."""
 
 RECORDED_MILLISECONDS = {
-    "dirac": (0.0075, 0.012, 0.014),
-    "manifold-d2": (0.1, 0.16, 0.047),
-    "manifold-d8": (0.12, 0.18, 0.043),
-    "manifold-d32": (0.14, 0.21, 0.04),
-    "manifold-d64": (0.16, 0.26, 0.079),
-    "manifold": (0.24, 0.37, 0.09),
-    "lines": (0.1, 0.16, 0.049),
-    "ring8": (0.12, 0.19, 0.096),
-    "ring8-sequential": (0.12, 0.18, 0.099),
-    "grid25": (0.13, 0.19, 0.096),
-    "swissroll": (0.11, 0.16, 0.099),
-    "mixture1d": (0.12, 0.16, 0.08),
-    "digits": (0.21, 0.3, 0.16),
-    "color-digits": (0.31, 0.47, 0.38),
-    "stacked-digits": (0.31, 0.46, 0.38),
-    "digits-critic": (0.21, 0.28, 0.14),
-    "digits-ssl": (0.26, 0.41, 0.17),
-    "flipped": (0.18, 0.27, 0.054),
-    "frozen": (0.1, 0.15, 0.038),
-    "two-gaussians": (0.054, 0.11, 0.037),
-    "bilinear": (0.0078, 0.022, 0.014),
-    "salimans": (0.0082, 0.017, 0.015),
-    "heusel": (0.0084, 0.016, 0.013),
-    "finite": (0.011, 0.02, 0.017),
+    "dirac": (0.0075, 0.012, 0.014, 0.002),
+    "manifold-d2": (0.1, 0.16, 0.047, 0.027),
+    "manifold-d8": (0.12, 0.18, 0.043, 0.026),
+    "manifold-d32": (0.14, 0.21, 0.04, 0.034),
+    "manifold-d64": (0.16, 0.26, 0.079, 0.039),
+    "manifold": (0.24, 0.37, 0.09, 0.067),
+    "lines": (0.1, 0.16, 0.049, 0.16),
+    "ring8": (0.12, 0.19, 0.096, 0.63),
+    "ring8-sequential": (0.12, 0.18, 0.099, 0.7),
+    "grid25": (0.13, 0.19, 0.096, 0.95),
+    "swissroll": (0.11, 0.16, 0.099, 0.64),
+    "mixture1d": (0.12, 0.16, 0.08, 0.65),
+    "digits": (0.21, 0.3, 0.16, 1.8),
+    "color-digits": (0.31, 0.47, 0.38, 5.6),
+    "stacked-digits": (0.31, 0.46, 0.38, 5.6),
+    "digits-critic": (0.21, 0.28, 0.14, 1.5),
+    "digits-ssl": (0.26, 0.41, 0.17, 1.1),
+    "flipped": (0.18, 0.27, 0.054, 0.34),
+    "frozen": (0.1, 0.15, 0.038, 0.17),
+    "two-gaussians": (0.054, 0.11, 0.037, 0.4),
+    "bilinear": (0.0078, 0.022, 0.014, 0.0062),
+    "salimans": (0.0082, 0.017, 0.015, 0.0057),
+    "heusel": (0.0084, 0.016, 0.013, 0.0053),
+    "finite": (0.011, 0.02, 0.017, 0.0065),
 }
-"""Milliseconds of one core for each slot: a discriminator update without and with a penalty, and a generator update,
-in packs of the capacity above; draws included (`make bench costs`)."""
+"""Milliseconds of one core for each slot: a discriminator update without and with a penalty, a generator update, and an
+evaluation, in packs of the capacity above; draws included (`make bench costs`)."""
 
 NATIVE_MILLISECONDS = {
-    "dirac": (0.00022, 0.00023, 0.00014),
-    "manifold-d2": (0.018, 0.029, 0.0062),
-    "manifold-d8": (0.02, 0.033, 0.0073),
-    "manifold-d32": (0.024, 0.039, 0.0093),
-    "manifold-d64": (0.029, 0.048, 0.012),
-    "manifold": (0.04, 0.072, 0.018),
-    "lines": (0.018, 0.029, 0.0074),
-    "ring8": (0.021, 0.032, 0.016),
-    "ring8-sequential": (0.022, 0.033, 0.015),
-    "grid25": (0.022, 0.032, 0.016),
-    "swissroll": (0.021, 0.032, 0.016),
-    "mixture1d": (0.021, 0.031, 0.015),
-    "digits": (0.039, 0.061, 0.034),
-    "color-digits": (0.097, 0.14, 0.17),
-    "stacked-digits": (0.075, 0.12, 0.073),
-    "digits-critic": (0.038, 0.058, 0.034),
-    "digits-ssl": (0.054, 0.082, 0.039),
-    "flipped": (0.032, 0.055, 0.01),
-    "frozen": (0.018, 0.028, 0.0035),
-    "two-gaussians": (0.012, 0.019, 0.0042),
-    "bilinear": (7.2e-05, 0.00017, 0.0001),
-    "salimans": (9.1e-05, 0.00017, 0.00011),
-    "heusel": (9.2e-05, 0.00019, 0.00012),
-    "finite": (0.00011, 0.00021, 0.00029),
+    "dirac": (0.00022, 0.00023, 0.00014, 0.002),
+    "manifold-d2": (0.018, 0.029, 0.0062, 0.027),
+    "manifold-d8": (0.02, 0.033, 0.0073, 0.026),
+    "manifold-d32": (0.024, 0.039, 0.0093, 0.034),
+    "manifold-d64": (0.029, 0.048, 0.012, 0.039),
+    "manifold": (0.04, 0.072, 0.018, 0.067),
+    "lines": (0.018, 0.029, 0.0074, 0.16),
+    "ring8": (0.021, 0.032, 0.016, 0.63),
+    "ring8-sequential": (0.022, 0.033, 0.015, 0.7),
+    "grid25": (0.022, 0.032, 0.016, 0.95),
+    "swissroll": (0.021, 0.032, 0.016, 0.64),
+    "mixture1d": (0.021, 0.031, 0.015, 0.65),
+    "digits": (0.039, 0.061, 0.034, 1.8),
+    "color-digits": (0.097, 0.14, 0.17, 5.6),
+    "stacked-digits": (0.075, 0.12, 0.073, 5.6),
+    "digits-critic": (0.038, 0.058, 0.034, 1.5),
+    "digits-ssl": (0.054, 0.082, 0.039, 1.1),
+    "flipped": (0.032, 0.055, 0.01, 0.34),
+    "frozen": (0.018, 0.028, 0.0035, 0.17),
+    "two-gaussians": (0.012, 0.019, 0.0042, 0.4),
+    "bilinear": (7.2e-05, 0.00017, 0.0001, 0.0062),
+    "salimans": (9.1e-05, 0.00017, 0.00011, 0.0057),
+    "heusel": (9.2e-05, 0.00019, 0.00012, 0.0053),
+    "finite": (0.00011, 0.00021, 0.00029, 0.0065),
 }
 
 CPU_MILLISECONDS = {RECORDED: RECORDED_MILLISECONDS, NATIVE: NATIVE_MILLISECONDS}
 """The same by program."""
-
-EVALUATION = {
-    "dirac": 0.002,
-    "manifold-d2": 0.027,
-    "manifold-d8": 0.026,
-    "manifold-d32": 0.034,
-    "manifold-d64": 0.039,
-    "manifold": 0.067,
-    "lines": 0.16,
-    "ring8": 0.63,
-    "ring8-sequential": 0.7,
-    "grid25": 0.95,
-    "swissroll": 0.64,
-    "mixture1d": 0.65,
-    "digits": 1.8,
-    "color-digits": 5.6,
-    "stacked-digits": 5.6,
-    "digits-critic": 1.5,
-    "digits-ssl": 1.1,
-    "flipped": 0.34,
-    "frozen": 0.17,
-    "two-gaussians": 0.4,
-    "bilinear": 0.0062,
-    "salimans": 0.0057,
-    "heusel": 0.0053,
-    "finite": 0.0065,
-}
-"""Milliseconds of one core for each slot and evaluation beside the compiled program; several times as much without."""
-
 
 PART_COSTS = {
     "mmd-rbf": 2.9,
@@ -176,8 +147,8 @@ def seconds_of(trial: Trial, capacity: int, device: str, program: str) -> Second
     """
     if device != "cpu" or trial.task not in CPU_MILLISECONDS[program] or trial.hyperparameters.architecture:
         return None
-    plain, penalised, generator = CPU_MILLISECONDS[program][trial.task]
+    plain, penalised, generator, evaluation = CPU_MILLISECONDS[program][trial.task]
     discriminator = plain if trial.hyperparameters.penalty_weight is None else penalised
     step = (trial.hyperparameters.n_critic * discriminator + generator) * relative_cost(trial.method)
     slots = capacity / 1000
-    return Seconds(slots * trial.generator_steps * step, slots * trial.budget.evaluations * EVALUATION[trial.task])
+    return Seconds(slots * trial.generator_steps * step, slots * trial.budget.evaluations * evaluation)

@@ -50,6 +50,7 @@ def record(function: Callable[..., Tensors], examples: Sequence[Tensor]) -> Grap
         TypeError: If the function reads a value out of a tensor.
     """
     inputs = [example.clone() for example in examples]  # told apart by identity: one tensor passed twice is two inputs
+    function(*inputs)  # what it makes once and keeps, such as data that it reads, is no part of what is recorded
     recorder = _Recorder()
     for i, tensor in enumerate(inputs):
         recorder.bind(tensor, recorder.graph.placeholder(f"input_{i}"))

@@ -147,6 +147,8 @@ def train(
     before, ended = state.seconds, diverged(state, trials)
     made: list[Tensor] = []
     for stop in schedule(kind)[len(state.evaluations) :]:
+        if ended.all():
+            break
         for block in blocks(range(state.step, stop), numbers // (LONGER if made_of.draws_itself else 1), device):
             tensors = run(keys, state.tensors | constants, block, total=kind.generator_steps)
             state.tensors = {name: tensors[name] for name in state.tensors}
@@ -158,8 +160,6 @@ def train(
         state.kept = keep(state.kept, made.pop()[: len(trials), :samples], ended, step=stop)
         state.seconds = before + time.perf_counter() - started
         after_evaluation(state)
-        if ended.all():
-            break
     return state
 
 

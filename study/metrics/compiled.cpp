@@ -1,6 +1,6 @@
 // What metrics do with compiled code where there is a compiler. All results but means and covariances are the same to the
 // last bit without it, because they follow from the numbers by comparisons, by single roundings in a stated order, and by
-// whole numbers.
+// whole numbers; roots are rounded once here, and by torch not always.
 
 #include <algorithm>
 #include <cmath>

@@ -71,7 +71,10 @@ def finite_or_nan(value: Tensor, x: Tensor) -> Tensor:
 
 
 def all_finite_or_nan(values: Mapping[str, Tensor], *evidence: Tensor) -> dict[str, Tensor]:
-    """Values (c, ...) by name, all nan for a trial of which some evidence, each (c, ...), is not finite throughout."""
+    """Values (c, ...) by name, all nan for a trial of which some evidence, each (c, ...), is not finite throughout.
+
+    Where all is finite, they may be the very tensors.
+    """
     finite = functools.reduce(operator.and_, [_finite(x) for x in evidence])
     if finite.device.type == "cpu" and finite.all():
         return dict(values)

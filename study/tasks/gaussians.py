@@ -61,8 +61,9 @@ def _uniform(which: str, side: int) -> Tensor:
 def lattice(shift: Tensor) -> Tensor:
     """Fibonacci's lattice (n, 2), moved around the unit square by (1, 2): Cranley and Patterson (1976).
 
-    Means over it are near those over the square, and over all shifts they are these. For what is measured here the
-    error is about that of 2,048 draws where discriminators jump, and a fraction of it where they are smooth.
+    Means over it are near those over the square, and over all shifts they are these. Errors of the mean squared error
+    are about those of 2,048 draws where discriminators are steep or jump, and a fraction of them where they are gentle;
+    those of the mean slope are up to nearly twice as large where a network has learned points by heart.
     """
     steps = torch.arange(FRESH, dtype=torch.float64)[:, None]
     return (steps * torch.tensor([1, BEFORE]) / FRESH + shift) % 1

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from analysis.outlook import needed, needed_lines, outlook, sharpness_lines
-from study.capacity import CPU_MILLISECONDS, EVALUATION
+from study.capacity import CPU_MILLISECONDS
 from study.errors import UserError
 from study.plan import expand
 from study.spec import parse_sweep
@@ -14,17 +14,26 @@ from study.sweep_run import packs_of
 @pytest.fixture
 def planned(monkeypatch):
     """A function giving the outlook of a small sweep, where every slot costs 10 ms a step and nothing else."""
-    monkeypatch.setitem(CPU_MILLISECONDS["recorded"], "manifold-d2", (6.0, 6.0, 4.0))
-    monkeypatch.setitem(EVALUATION, "manifold-d2", 0.0)
+    monkeypatch.setitem(CPU_MILLISECONDS["recorded"], "manifold-d2", (6.0, 6.0, 4.0, 0.0))
 
     made = {}
 
-    def make(design, *, pack=4, workers=2, device="cpu", methods=("ns", "ns+gp1"), task="manifold-d2", **override):
+    def make(
+        design,
+        *,
+        pack=4,
+        workers=2,
+        device="cpu",
+        methods=("ns", "ns+gp1"),
+        task="manifold-d2",
+        evaluations=2,
+        **override,
+    ):
         raw = {
             "name": "tiny",
             "tasks": [task],
             "methods": methods,
-            "budget": {"steps": 100, "evaluations": 2},
+            "budget": {"steps": 100, "evaluations": evaluations},
             "space": {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}} | override},
             "design": design,
             "execution": {"pack": pack, "device": "cpu"},
@@ -76,16 +85,24 @@ def test_the_time_on_a_device_without_measured_costs_is_not_known(planned):
 
 
 def test_evaluations_that_take_long_are_remarked(planned, monkeypatch):
-    few = {"points": 16, "replicates": 8}
-    # 2 evaluations to 100 steps of 10 ms
-    for cost, share, remarks in ((40.0, 0.08, 0), (50.0, 0.1, 0), (60.0, 0.12, 1)):
-        monkeypatch.setitem(EVALUATION, "manifold-d2", cost)
-        found = planned(few)
-        assert found["evaluations_over_training"] == pytest.approx(share)
-        assert len(found["remarks"]) == remarks
-    assert found["remarks"][0].startswith("evaluations take 12% of the time of training: fewer of them (budget.")
-    assert found["seconds"] == pytest.approx(planned.made["sweep"].design.points * 8 * 2 * 1.12 / 2)
-    assert planned(few, device="cuda")["evaluations_over_training"] is None
+    many = {"points": 16, "replicates": 8}
+
+    def remarks(cost, evaluations=2):
+        # of evaluations to 100 steps of 10 ms
+        monkeypatch.setitem(CPU_MILLISECONDS["recorded"], "manifold-d2", (6.0, 6.0, 4.0, cost))
+        found = planned(many, evaluations=evaluations)
+        assert found["evaluations_over_training"] == pytest.approx(evaluations * cost / 1000)
+        # 256 trials on two workers
+        assert found["seconds"] == pytest.approx(256 * (1 + evaluations * cost / 1000) / 2)
+        return found["remarks"]
+
+    assert remarks(40.0) == remarks(50.0) == []
+    assert remarks(52.0) == [
+        "evaluations take 10.4% of the time of training: fewer of them (budget.evaluations = 2) or longer trials "
+        "make it less"
+    ]
+    assert remarks(200.0, 1) == ["evaluations take 20.0% of the time of training: longer trials make it less"]
+    assert planned(many, device="cuda")["evaluations_over_training"] is None
 
 
 def test_the_half_widths_are_those_of_wilson_and_of_the_band_over_points(planned):

@@ -56,5 +56,3 @@ def test_what_is_pasted_is_the_table_with_two_digits():
     names = {}
     exec(text, names)
     assert names["RECORDED_MILLISECONDS"] == {"ring8": (0.12, 0.0057, 12), "digits": (1200, 1, 0.5)}
-    exec(costs.pasted("EVALUATION", {"ring8": (17.2,)}), names)
-    assert names["EVALUATION"] == {"ring8": 17}

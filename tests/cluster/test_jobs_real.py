@@ -217,7 +217,7 @@ def test_a_sweep_from_a_hostile_folder_gives_the_bits_of_this_process(head, cli,
 
 
 def test_a_stopped_job_goes_on_when_it_is_submitted_again(head, cli, folder, tmp_path):
-    file, out = write_sweep(folder, 1500), tmp_path / "run"
+    file, out = write_sweep(folder, 8000), tmp_path / "run"
     directory = RunDirectory(out)
     begun = cli("submit", file, "--address", head, "--out", out, "--no-wait", "--json")
     assert begun.returncode == 0, begun.stderr
@@ -284,7 +284,7 @@ def test_what_a_job_ends_with_is_what_the_command_ends_with(head, cli, folder, t
 
 
 def test_whoever_attaches_can_leave_and_the_job_goes_on(head, quiet, cli, folder, tmp_path):
-    file, out = write_sweep(folder, 1501), tmp_path / "run"
+    file, out = write_sweep(folder, 8001), tmp_path / "run"
     command = [sys.executable, "-P", "-m", "manypaths", "submit", str(file), "--address", head, "--out", str(out)]
     with subprocess.Popen(
         command, env=quiet | {"RAY_AUTH_TOKEN": TOKEN}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,6 +1,9 @@
 """Compiled programs against the recorded ones that they stand for, and what must hold of both."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,8 @@ from study.step import SHARED, vectorise
 from study.techniques import TECHNIQUES
 from study.train import example_of, train
 from tests.study.native_case import game_of, keys_of, middle, needs_compiler, sound_until, updates_of
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [needs_compiler, pytest.mark.slow]
 
@@ -186,3 +191,19 @@ def test_the_compiled_program_can_be_read():
     program = make_program(game, example_of(game, 1), NATIVE)
     assert {"theta", "phi", "loss_d", "sound_g"} <= {*program.blocks.state}
     assert {"lr_d", "beta1", "penalty_weight"} <= {*program.blocks.read}
+
+
+def test_what_trains_does_not_hang_on_what_was_read_before():
+    """In a new process: data that a task reads at its first use are no operation of the update."""
+    script = (
+        "from study.game import Game\n"
+        "from study.methods import parse_method\n"
+        "from study.optimisers import OPTIMISERS\n"
+        "from study.program import make_program\n"
+        "from study.tasks.table import get_task\n"
+        "from study.train import example_of\n"
+        "game = Game(get_task('flipped'), parse_method('ns'), OPTIMISERS['adam'], 1)\n"
+        "print(make_program(game, example_of(game, 1), 'native').why)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout == "None\n"

@@ -110,3 +110,18 @@ def test_training_imports_no_compiler():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_made_once_and_kept_is_no_part_of_the_program():
+    kept = {}
+
+    def table():
+        """Read at its first use, as data are."""
+        if not kept:
+            kept["table"] = torch.arange(6.0, dtype=torch.float64)[torch.arange(5, -1, -1)]
+        return kept["table"]
+
+    (x,) = tensors((6,))
+    module = record(lambda y: {"sum": y + table()}, [x])
+    assert [node.target for node in module.graph.nodes if node.op == "call_function"] == [torch.ops.aten.add.Tensor]
+    assert torch.equal(module(x)["sum"], x + table())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from study import checkpoint
 from study import train as module
 from study.game import Game
 from study.methods import parse_method
@@ -162,6 +163,34 @@ def test_a_pack_of_diverged_trials_stops_early(small_pack):
     pack = small_pack(points=2, capacity=2, steps=100, evaluations=10)
     trials = [with_lr(trial, 1e30) for trial in pack.trials]
     assert train(trials, capacity=2).step == 10
+
+
+def test_a_trial_that_was_not_sound_once_has_diverged_for_good(small_pack, monkeypatch):
+    pack = small_pack("ring8", "ns", steps=8, evaluations=4, points=2, capacity=2)
+    measured, saved = module.measure, []
+
+    def measure(*args, **kwargs):
+        found = measured(*args, **kwargs)
+        if found.step == 4:
+            found.values["selection"] = np.array([np.nan, 0.0])
+        return found
+
+    def save(state):
+        saved.append(checkpoint.to_bytes(state, pack.trials, capacity=2, device="cpu"))
+
+    monkeypatch.setattr(module, "measure", measure)
+    whole = train(pack.trials, capacity=2, samples=1, after_evaluation=save)
+    assert whole.kept.steps.tolist() == [2, 8]
+    later = checkpoint.from_bytes(saved[1], pack.trials, capacity=2, device="cpu")
+    assert train(pack.trials, capacity=2, samples=1, state=later).kept.steps.tolist() == [2, 8]
+
+
+def test_a_pack_that_had_diverged_whole_is_not_trained_on(small_pack):
+    pack = small_pack("ring8", "ns", steps=8, evaluations=4)
+    wild = [with_lr(trial, 1e30) for trial in pack.trials]
+    ended = train(wild, capacity=4)
+    assert len(ended.evaluations) == 1
+    assert len(train(wild, capacity=4, state=ended).evaluations) == 1
 
 
 def test_a_metric_that_is_not_finite_is_a_divergence(small_pack, monkeypatch):

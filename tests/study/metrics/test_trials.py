@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from study.metrics.trials import (
+    FEW,
     ROWS,
     all_finite_or_nan,
     by_rows,
@@ -185,6 +186,8 @@ def test_sums_along_a_dense_last_axis_round_alike_for_any_number_of_rows():
             assert torch.equal(some.mean(-1), singly[1][:count])
 
 
-def test_numbers_that_cancel_or_overflow_are_told_from_those_that_are_not_finite():
-    x = torch.tensor([[3e38, 3e38], [math.inf, -math.inf], [math.nan, 0.0], [-math.inf, 0.0], [1.0, 2.0]])
+@pytest.mark.parametrize("width", [2, FEW])
+def test_numbers_that_cancel_or_overflow_are_told_from_those_that_are_not_finite(width):
+    x = torch.zeros(5, width)
+    x[:, :2] = torch.tensor([[3e38, 3e38], [math.inf, -math.inf], [math.nan, 0.0], [-math.inf, 0.0], [1.0, 2.0]])
     assert finite_or_nan(torch.ones(5), x).isnan().tolist() == [False, True, True, True, False]
