@@ -58,8 +58,8 @@ def run(*, quick: bool = False) -> Found:
         f"program {program}; milliseconds of one core for each slot of a full pack, the least of {STRETCHES} stretches "
         f"of {STEPS} steps and of as many evaluations, of {MORE_STRETCHES} for games of a few numbers; "
         f"{_evaluations()} evaluations a trial are the default",
-        "ns+gp1, or the task's own loss and gp1, n_critic 1: without a penalty, steps take some two thirds of that, and "
-        "with a larger n_critic several times as much",
+        "ns+gp1, or the task's own loss and gp1, n_critic 1: without a penalty, steps take some two thirds of that, "
+        "and with a larger n_critic several times as much",
         "an evaluation makes as many samples as its metric's name says, twice where selection has its own: their "
         "products of matrices alone, in the details, take 1 ms for every 10^8 multiplications at 200 GFLOP/s",
     )
