@@ -374,7 +374,10 @@ def test_a_driver_that_was_suspended_for_too_long_learns_that_another_took_over(
         assert other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match=f"is being run by process {other.pid} "), lease(directory):
             raise AssertionError("two drivers")
-        os.kill(other.pid, signal.SIGSTOP)
+        before = holder(directory)["count"]
+        while holder(directory)["count"] == before:
+            time.sleep(0.005)
+        os.kill(other.pid, signal.SIGSTOP)  # it has just renewed: in the midst of that, it would win when it goes on
         time.sleep(1.5)
         with lease(directory, say=pytest.fail):
             os.kill(other.pid, signal.SIGCONT)
