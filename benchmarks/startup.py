@@ -175,7 +175,7 @@ def shares_of_a_pack(trials: int, steps: int, evaluations: int, *, packs: int) -
         (worker, "build_table", "Parquet"),
         (RunDirectory, "write_part", "Parquet"),
         (worker, "_report", "progress"),
-        (worker, "outcomes", "progress"),
+        (worker, "diverged", "progress"),
         (worker._Work, "note", "rows and notes"),
     ]
     found = []
