@@ -106,7 +106,7 @@ def w2sq_by_modes(x: Tensor, centres: Tensor, nearest: Nearest | None = None) ->
     cost = (centres[:, None] - centres).double().square().sum(-1).cpu().numpy()
     counts = mode_shares(nearest, modes).numpy()
     between = _per_sample(counts, cost, samples)
-    return finite_or_nan((each(torch.mean, nearest.square) + torch.from_numpy(between)).to(x.device), x)
+    return finite_or_nan((nearest.square.mean(1) + torch.from_numpy(between)).to(x.device), x)
 
 
 def w2sq_to_modes(x: Tensor, centres: Tensor, nearest: Nearest | None = None) -> Tensor:
@@ -129,7 +129,7 @@ def w2sq_to_modes(x: Tensor, centres: Tensor, nearest: Nearest | None = None) ->
         # every sample goes somewhere: what is left to be decided is how much more than the least it costs
         costs -= nearest.square.numpy()[..., None]
     more = _per_sample(np.ones((len(x), samples), dtype=np.int64), costs, samples)
-    return finite_or_nan((each(torch.mean, nearest.square) + torch.from_numpy(more)).to(x.device), x)
+    return finite_or_nan((nearest.square.mean(1) + torch.from_numpy(more)).to(x.device), x)
 
 
 def _per_sample(counts: NDArray[np.int64], costs: NDArray[np.float64], samples: int) -> NDArray[np.float64]:
