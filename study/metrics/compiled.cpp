@@ -203,9 +203,10 @@ bool nearest_rows_of(int64_t n, int64_t m, const T* x, const T* rows, const Rows
         const Integers near = *reinterpret_cast<const Floats*>(row + j) <= bound;
         many -= near, last = near ? Integers{} + int(j) : last;
       }
-      for (int v = 0; v < 2 * LANES; ++v) {
+      // none is nearer than a copy: a generator that makes one point only would have all pairs looked at
+      for (int v = 0; v < 2 * LANES && nearest > 0; ++v) {
         if (many[v] > 0) look(last[v] + v);
-        for (int64_t j = v; many[v] > 1 && j < last[v]; j += 2 * LANES)
+        for (int64_t j = v; many[v] > 1 && j < last[v] && nearest > 0; j += 2 * LANES)
           if (row[j] <= bound) look(j);
       }
       found[first + r] = std::sqrt(nearest);

@@ -151,11 +151,11 @@ def nearest_distances(x: Tensor, rows: Tensor | None = None) -> Tensor:
     def one(of_trial: Callable[..., Tensor], trial: Tensor) -> Tensor:
         return of_trial(trial.double(), (trial if rows is None else rows).double(), others=rows is None)
 
+    if not x.shape[0] * x.shape[1]:
+        return x.new_empty(x.shape[:2], dtype=torch.float64)
     found = compiled.nearest_rows(x, rows)
     if found is None:
-        distances_of_trials = [one(_by_product, trial) for trial in x]
-        empty = x.new_empty(x.shape[:2], dtype=torch.float64)
-        return torch.stack(distances_of_trials) if distances_of_trials else empty
+        return torch.stack([one(_by_product, trial) for trial in x])
     distance, fine = found
     for i in (~fine).nonzero().flatten().tolist():
         distance[i] = one(_by_differences, x[i])

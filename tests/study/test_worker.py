@@ -72,6 +72,18 @@ def test_running_a_pack_twice_changes_nothing(prepared):
     assert [table(directory, name, pack) for name in ("trials", "history")] == before
 
 
+@pytest.mark.parametrize(("rate", "status", "asked"), [(1e-4, "stopped", [1]), (1e38, "diverged", [])])
+def test_a_pruner_is_asked_about_a_trial_that_trains_and_not_about_one_that_diverged(prepared, rate, status, asked):
+    directory, pack = prepared(
+        design={"points": 1},
+        execution={"pack": 1, "device": "cpu"},
+        space={"override": {"lr": {"log_uniform": [rate / 2, rate]}}},
+    )
+    heard = []
+    found = run_pack(directory.root, pack, stop=lambda _trial, done, _value: heard.append(done) or True)
+    assert (found.statuses, heard) == ({status: 1}, asked)
+
+
 def test_trials_is_written_after_history(prepared, monkeypatch):
     directory, pack = prepared()
     real, written = RunDirectory.write_part, []

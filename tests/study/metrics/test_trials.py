@@ -119,6 +119,7 @@ def test_a_trial_without_distances_leaves_the_others_theirs():
 def test_a_point_alone_has_no_other():
     assert nearest_distances(normal(2, 1, 5)).tolist() == [[math.inf], [math.inf]]
     assert nearest_distances(normal(0, 4, 5)).shape == (0, 4)
+    assert nearest_distances(normal(3, 0, 5)).shape == nearest_distances(normal(3, 0, 5), normal(2, 5)).shape == (3, 0)
 
 
 @either
