@@ -73,10 +73,25 @@ def kl_to_uniform(counts: Tensor) -> Tensor:
     """KL(counts / n || uniform) in nats, shape (c,), of counts per mode (c, m); nan where nothing was counted.
 
     Called the reverse KL (Srivastava et al. 2017, VEEGAN; PacGAN), for the samples come first. Of n samples of a
-    perfect sampler it is (m - 1) / (2 n) on average, to leading order, so n belongs in the name of a metric made of it.
+    perfect sampler it is (m - 1) / (2 n) on average, to leading order, so n belongs in the name of a metric made of it;
+    `mean_kl_to_uniform` is exact.
     """
     counts = counts.double()
     return kl(counts / counts.sum(-1, keepdim=True), counts.new_full((1,), 1 / counts.shape[-1]))
+
+
+def mean_kl_to_uniform(samples: int, modes: int) -> float:
+    """The mean of `kl_to_uniform` of so many samples of a perfect sampler of so many modes, two or more, in nats.
+
+    Where few samples fall on a mode it is more than (modes - 1) / (2 samples): those of one are binomial.
+    """
+    share, whole = 1 / modes, math.lgamma(samples + 1)
+    total = 0.0
+    for count in range(1, samples + 1):
+        ways = whole - math.lgamma(count + 1) - math.lgamma(samples - count + 1)
+        chance = math.exp(ways + count * math.log(share) + (samples - count) * math.log1p(-share))
+        total += chance * count / samples * math.log(count * modes / samples)
+    return modes * total
 
 
 def histogram(x: Tensor, edges: Sequence[Tensor]) -> Tensor:

@@ -9,8 +9,8 @@ class Transport {
  public:
   Transport(int64_t n, int64_t m, const int64_t* masses, const int64_t* costs, const int64_t* capacities)
       : n_(n), m_(m), wide_((m + LANES - 1) / LANES * LANES), capacities_(capacities), costs_(n * wide_, NONE / 2),
-        flow_(n * m), load_(m), potential_(m), step_(m * wide_), by_(m * wide_), distance_(m), before_(m), settled_(m),
-        sources_(m) {
+        flow_(n * m), load_(m), potential_(wide_), step_(m * wide_), by_(m * wide_), distance_(m), before_(wide_),
+        reached_(wide_), settled_(wide_, -1), sources_(m) {
     for (int64_t i = 0; i < n; ++i) {
       const int64_t* const row = std::copy_n(costs + i * m, m, &costs_[i * wide_]) - m;
       const int64_t j = std::min_element(row, row + m) - row;
@@ -75,24 +75,49 @@ class Transport {
 
   // The sink with room that is nearest to one with too much, by Dijkstra's algorithm.
   int64_t nearest_gap(int64_t from) {
-    std::fill(distance_.begin(), distance_.end(), NONE);
-    std::fill(settled_.begin(), settled_.end(), false);
-    distance_[from] = 0;
+    std::fill(reached_.begin(), reached_.end(), NONE);
+    std::fill(settled_.begin(), settled_.begin() + m_, 0);
+    reached_[from] = 0;
     while (true) {
-      int64_t j = -1;
-      for (int64_t k = 0; k < m_; ++k)
-        if (!settled_[k] && distance_[k] != NONE && (j < 0 || distance_[k] < distance_[j])) j = k;
-      settled_[j] = true;
+      const int64_t j = nearest_reached(), here = distance_[j] = reached_[j];
       if (load_[j] < capacities_[j]) {
-        for (int64_t k = 0; k < m_; ++k) potential_[k] += std::min(distance_[k], distance_[j]);
+        for (int64_t k = 0; k < m_; ++k) potential_[k] += settled_[k] ? distance_[k] : here;
         return j;
       }
-      if (sources_[j].empty()) continue;
-      for (int64_t k = 0; k < m_; ++k) {
-        const int64_t along = distance_[j] + step_[j * wide_ + k] + potential_[j] - potential_[k];
-        if (!settled_[k] && along < distance_[k]) distance_[k] = along, before_[k] = j;
+      const Lanes leads_on = Lanes{} - int64_t(!sources_[j].empty());
+      for (int64_t k = 0; k < wide_; k += LANES) {
+        // by comparison, for to read as a vector what was written as a number takes long
+        const Lanes itself = numbers(k) == j, settled = lanes(&settled_[k]) | itself;
+        const Lanes reached = itself ? Lanes{} + NONE : lanes(&reached_[k]);
+        const Lanes along = here + potential_[j] + lanes(&step_[j * wide_ + k]) - lanes(&potential_[k]);
+        const Lanes less = (along < reached) & ~settled & leads_on;
+        lanes(&settled_[k]) = settled;
+        lanes(&reached_[k]) = less ? along : reached;
+        lanes(&before_[k]) = less ? Lanes{} + j : lanes(&before_[k]);
       }
     }
+  }
+
+  // The nearest sink that is reached and not settled.
+  int64_t nearest_reached() {
+    Lanes least = lanes(&reached_[0]), which = numbers(0);
+    for (int64_t k = LANES; k < wide_; k += LANES) {
+      const Lanes less = lanes(&reached_[k]) < least;
+      least = less ? lanes(&reached_[k]) : least;
+      which = less ? numbers(k) : which;
+    }
+    int64_t most_near = least[0], nearest = which[0];
+    for (int v = 1; v < LANES; ++v) {
+      const bool less = least[v] < most_near;
+      most_near = less ? least[v] : most_near;
+      nearest = less ? which[v] : nearest;
+    }
+    return nearest;
+  }
+  static Lanes numbers(int64_t first) {
+    Lanes found;
+    for (int v = 0; v < LANES; ++v) found[v] = first + v;
+    return found;
   }
 
   void augment(int64_t from, int64_t to) {
@@ -110,8 +135,7 @@ class Transport {
 
   const int64_t n_, m_, wide_;
   const int64_t* const capacities_;
-  std::vector<int64_t> costs_, flow_, load_, potential_, step_, by_, distance_, before_;
-  std::vector<char> settled_;
+  std::vector<int64_t> costs_, flow_, load_, potential_, step_, by_, distance_, before_, reached_, settled_;
   std::vector<std::vector<int64_t>> sources_;
 };
 

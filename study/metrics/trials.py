@@ -3,7 +3,7 @@
 Every metric takes the trials along the leading axis c and returns float64 values of shape (c,). A trial whose samples
 or parameters are not finite gets nan, raises nothing and leaves the others alone. What a trial gets depends on that
 trial only: anything whose rounding could change with the number of rows, as products of matrices do, is computed trial
-by trial. Sums along a dense last axis round alike for any number of rows.
+by trial. Sums along a dense last axis round alike for any number of rows, by one thread.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _finite(x: Tensor) -> Tensor:
     if x.numel() <= FEW:
         return torch.isfinite(flat).all(1)
     if x.device.type == "cpu":
-        # no number that is not finite leaves a finite sum, which takes half the time of both extremes
+        # no number that is not finite leaves a finite sum, and a sum takes half the time of both extremes
         found = torch.isfinite(flat.sum(1))
         if found.all():
             return found

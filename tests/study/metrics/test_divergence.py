@@ -17,6 +17,7 @@ from study.metrics.divergence import (
     kl,
     kl_on_grid,
     kl_to_uniform,
+    mean_kl_to_uniform,
 )
 
 weights = st.lists(st.integers(0, 50), min_size=6, max_size=6).filter(any)
@@ -144,16 +145,28 @@ def test_kl_to_uniform_of_counts():
     assert kl_to_uniform(counts)[3].isnan()
 
 
-def test_perfect_sampler_of_stacked_mnist_reaches_the_floor_of_its_kl():
-    modes, n, trials = 1000, 26_000, 16
+def test_mean_kl_to_uniform_of_few_samples_by_hand():
+    assert mean_kl_to_uniform(1, 7) == pytest.approx(math.log(7), rel=1e-12)  # all in one mode
+    assert mean_kl_to_uniform(2, 2) == pytest.approx(math.log(2) / 2, rel=1e-12)  # in one mode every other time
+    # of three in three modes 1 of 9 times one mode, 6 of 9 times two, 2 of 9 times all
+    of_two = 2 / 3 * math.log(2)  # log 3 less the entropy of 2/3 and 1/3
+    assert mean_kl_to_uniform(3, 3) == pytest.approx(math.log(3) / 9 + 6 / 9 * of_two, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "modes", "trials"), [(26_000, 1000, 16), (3_000, 1000, 40), (500, 8, 400)])
+def test_a_perfect_sampler_reaches_the_mean_of_its_kl(n, modes, trials):
     draws = torch.randint(modes, (trials, n), generator=torch.Generator().manual_seed(0))
-    counts = torch.stack([torch.bincount(row, minlength=modes) for row in draws])
-    value = kl_to_uniform(counts)
-    # 2 n KL is nearly chi-squared with m - 1 degrees of freedom; the next term of its mean is m^2 / (6 n).
-    mean, sd = (modes - 1) / (2 * n) + modes**2 / (12 * n**2), math.sqrt(2 * (modes - 1)) / (2 * n)
-    assert float(value.mean()) == pytest.approx(mean, abs=4 * sd / math.sqrt(trials))
-    assert mean == pytest.approx(0.0194, abs=1e-4)
-    assert float(value.min()) > 0.0157  # four standard deviations under the mean
+    value = kl_to_uniform(torch.stack([torch.bincount(row, minlength=modes) for row in draws]))
+    assert float(value.mean()) == pytest.approx(
+        mean_kl_to_uniform(n, modes), abs=4 * float(value.std()) / math.sqrt(trials)
+    )
+
+
+def test_the_mean_of_a_perfect_samplers_kl_tends_to_the_leading_orders():
+    modes, n = 1000, 26_000
+    # of the mean entropy, by Harris (1975); what follows is of the order of (m / n)^4
+    mean = (modes - 1) / (2 * n) + (modes**2 - 1) / (12 * n**2) + (modes**3 - modes**2) / (12 * n**3)
+    assert mean_kl_to_uniform(n, modes) == pytest.approx(mean, abs=(modes / n) ** 4)
 
 
 def test_numbers_in_order_have_the_histogram_of_any_order():

@@ -153,6 +153,7 @@ HELPERS = {
     "manifold": {"spread_of"},
     "images": {"quantise"},
     "classes": {"labels", "modes_of_digits"},
+    "divergence": {"mean_kl_to_uniform"},
     "trials": {
         *("each", "by_rows", "rows", "finite_or_nan", "all_finite_or_nan", "in_order", "nearest_point"),
         *("distances", "nearest_distances", "eigenvalues", "nuclear_norm"),

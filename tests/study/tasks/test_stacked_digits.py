@@ -1,12 +1,15 @@
 import functools
 import math
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import xlogy
-from scipy.stats import binom, poisson
+from scipy.stats import poisson
 
+from study.metrics.divergence import mean_kl_to_uniform
 from study.tasks import digits_data
 from study.tasks.base import Snapshot
 from study.tasks.digit_sets import DIGITS
@@ -15,6 +18,8 @@ from study.tasks.stacked_digits import LIMITS, SAMPLES, stacked_digits
 from tests.study.tasks.digit_images import class_means, fitted, noisy, of_modes, pick, planted, untrained
 
 N = SAMPLES
+FLOOR, CEILING = mean_kl_to_uniform(N, 1000), 1000 * (1 - 0.999**N)
+"""Of a perfect sampler: its mean KL, and the modes that it shows."""
 TASK = stacked_digits()
 
 
@@ -69,9 +74,9 @@ def measured(name):
 @pytest.mark.parametrize("control", TASK.controls, ids=lambda control: control.name)
 def test_control_measures_as_recorded(control):
     values = measured(control.name)[TASK.primary]
-    # Recorded: the mean of 16 draws. Four standard errors of the difference of both means, the last of three digits,
+    # Recorded: the mean of 128 draws. Four standard errors of the difference of both means, the last of three digits,
     # and 0.02 because a standard deviation of four draws can be far too small.
-    tolerance = 4 * float(values.std()) * math.sqrt(1 / REPEATS + 1 / 16) + 0.02 + 0.01 * control.value
+    tolerance = 4 * float(values.std()) * math.sqrt(1 / REPEATS + 1 / 128) + 0.02 + 0.01 * control.value
     assert float(values.mean()) == pytest.approx(control.value, abs=tolerance)
 
 
@@ -81,20 +86,30 @@ def test_every_control_has_a_maker():
 
 def test_a_perfect_sampler_meets_floor_and_ceiling():
     values = measured("memorised training set")
-    # The samples of one mode are binomial. Given their sum they are nearly as independent Poisson numbers less what
-    # follows from the sum. The classifier and unequal numbers of digits in the training set (86 to 93 of 901, whose own
-    # KL is 0.001 a channel) add a little.
-    counts = np.arange(N + 1)
-    each = xlogy(counts / N, counts * 1000 / N)
-    floor = 1000 * float(binom.pmf(counts, N, 1 / 1000) @ each)
-    weights, mean = poisson.pmf(counts, N / 1000), N / 1000
+    # Given their sum, the samples of modes are nearly independent Poisson numbers less what follows from the sum. The
+    # classifier and unequal numbers of digits in the training set (86 to 93 of 901, whose own KL is 0.001 a channel)
+    # add a little.
+    counts, mean = np.arange(N + 1), N / 1000
+    each, weights = xlogy(counts / N, counts / mean), poisson.pmf(counts, mean)
     spread = weights @ (each - weights @ each) ** 2 - (weights @ (each * (counts - mean))) ** 2 / mean
     sd = math.sqrt(1000 * spread)
     kl, modes = (float(values[f"{name}_n{N}"].mean()) for name in ("kl_modes", "modes"))
-    assert (floor, sd) == pytest.approx((0.182, 0.008), abs=5e-4)  # which the task's reasoning tells
-    assert kl == pytest.approx(floor + 0.003, abs=4 * sd / math.sqrt(REPEATS) + 0.003)
-    ceiling = 1000 * (1 - 0.999**N)
-    assert modes == pytest.approx(ceiling, abs=4 * math.sqrt((1000 - ceiling) / REPEATS))
+    assert kl == pytest.approx(FLOOR + 0.003, abs=4 * sd / math.sqrt(REPEATS) + 0.003)
+    assert modes == pytest.approx(CEILING, abs=4 * math.sqrt((1000 - CEILING) / REPEATS))
+
+
+def test_anchors_here_and_in_claims_are_what_was_measured():
+    values = {control.name: control.value for control in TASK.controls}
+    assert TASK.anchors == pytest.approx((values["memorised training set"], values["constant image"]), abs=0.1)
+    assert TASK.anchors[0] == pytest.approx(values["memorised training set"], abs=0.005)
+    expected = {f"modes_n{N}": (CEILING, 1.0), f"kl_modes_n{N}": (FLOOR, math.log(1000))}
+    for file, count in (("23-zero-centred-penalty-keeps-modes", 2), ("29-relativistic-pairing-covers-modes", 1)):
+        content = tomllib.loads(Path("examples/claims", f"{file}.toml").read_text(encoding="utf-8"))
+        of_task = [claim for claim in content["claims"] if claim.get("tasks", content["tasks"]) == [TASK.name]]
+        measures = [measure for claim in of_task for measure in claim["measures"]]
+        assert len(measures) == count
+        for measure in measures:
+            assert measure["anchors"] == pytest.approx(expected[measure["metric"]], rel=2e-3)
 
 
 @pytest.mark.parametrize("count", [1, 10, 300])
