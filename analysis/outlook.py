@@ -87,8 +87,9 @@ def _costly(sweep: Sweep, share: float) -> list[str]:
     """A remark where evaluations take long."""
     if share <= COSTLY:
         return []
-    several = sweep.budget.evaluations > 1
-    fewer = f"fewer of them (budget.evaluations = {sweep.budget.evaluations}) or " if several else ""
+    count = sweep.budget.evaluations
+    enough = int(count * COSTLY / share)
+    fewer = f"fewer of them (budget.evaluations = {count}; {enough} would take a tenth) or " if enough else ""
     return [f"evaluations take {share:.1%} of the time of training: {fewer}longer trials make it less"]
 
 

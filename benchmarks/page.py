@@ -12,6 +12,7 @@ from benchmarks import headline
 from benchmarks.engine import PLAIN
 from benchmarks.pictures import CHARTS, Results, drawn
 from benchmarks.record import RESULTS, Line
+from benchmarks.sweep import WORDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 FIGURES = PAGE.with_suffix("")
@@ -21,7 +22,8 @@ HEAD = """# Speed
 
 How fast trials are trained, what other ways to train the same GANs take beside it in one run, and how much of the
 machine is used. Written by `python -m benchmarks page` from what `make bench` left in
-[benchmarks/results](../benchmarks/results/README.md); beside each figure lie its numbers.
+[benchmarks/results](../benchmarks/results/README.md): each section from one run, of the commit that it names. Beside
+each figure lie its numbers.
 """
 
 ENGINE = """
@@ -60,8 +62,12 @@ against what one would write in Ray Tune without this project: a function traina
 AROUND = """
 ## Around the step
 """
-AROUND_FILES = ("startup", "evaluations")
-"""Results about what is not a step; those that are there are shown."""
+
+EVALUATIONS = """
+## Evaluations
+
+What 25 evaluations, the default, take of the time of training between them.
+"""
 
 GPU = """
 ## On a GPU
@@ -79,7 +85,7 @@ def results() -> dict[str, dict[str, Any]]:
 
 def text(found: Results) -> str:
     """The page."""
-    parts = [HEAD]
+    parts = [HEAD, *_summary(found)]
     if "engine" in found:
         engine = found["engine"]
         parts += [ENGINE, _figure("throughput", found), *_steps(engine), *_table(engine["lines"], but=PLAIN)]
@@ -87,17 +93,56 @@ def text(found: Results) -> str:
         parts += [origin(engine)]
     if "sweep" in found:
         parts += [SWEEP, _figure("sweep", found), *_whole(found["sweep"])]
-    around = [name for name in AROUND_FILES if name in found]
-    if around:
-        parts.append(AROUND)
-    for name in around:
-        parts += _whole(found[name])
+    if "startup" in found:
+        parts += [AROUND, *_whole(found["startup"])]
+    if "evaluations" in found:
+        evaluations = found["evaluations"]
+        parts += [EVALUATIONS, *_by_task(evaluations["lines"]), *_remarks(evaluations), origin(evaluations)]
     parts.append(GPU)
     if "gpu" in found:
         parts += [_figure("gpu", found), *_whole(found["gpu"])]
     else:
         parts.append(NO_GPU)
     return "".join(parts)
+
+
+def _summary(found: Results) -> Iterator[str]:
+    """The main ratios in words, those to others as how often our time goes into theirs."""
+    if "engine" in found:
+        plain = [row["ratio"]["native"] for row in found["engine"]["details"]["capacities"] if "native" in row["ratio"]]
+        jax = [1 / ours for ours in _ratios(found["engine"], "JAX")]
+        yield f"\n- A trial-step takes {_range(plain)} times less processor time than in a plain PyTorch loop"
+        yield f", and {_range(jax)} times less than in JAX.\n" if jax else ".\n"
+    if "sweep" in found:
+        new, reused = (_range(_ratios(found["sweep"], WORDS[arm])) for arm in ("new", "reused"))
+        yield f"- A sweep takes {new} times less than in Ray Tune with a process for each trial, {reused} times less"
+        yield " than there with processes that are used again.\n"
+    if "evaluations" in found:
+        shares = [100 * share for share in _ratios(found["evaluations"], "")]
+        yield f"- 25 evaluations take {_range(shares)} % of the time of 5,000 steps of training, by task.\n"
+
+
+def _ratios(content: Mapping[str, Any], words: str) -> list[float]:
+    """Measured ratios of which the words tell."""
+    return [line["measured"] for line in content["lines"] if line["unit"] == "x" and words in line["what"]]
+
+
+def _range(values: Iterable[float]) -> str:
+    found = list(values)
+    low, high = f"{min(found):.2g}", f"{max(found):.2g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _by_task(lines: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines that begin with a task, a row for each."""
+    rows: dict[str, list[Line]] = {}
+    for line in (Line(**line) for line in lines):
+        rows.setdefault(line.what.partition(": ")[0], []).append(line)
+    heads = [line.what.partition(": ")[2] for line in next(iter(rows.values()))]
+    yield f"\n| task | {' | '.join(heads)} | required |\n|{'---|' * (len(heads) + 2)}\n"
+    for task, found in rows.items():
+        verdicts = ", ".join(line.verdict for line in found if line.required)
+        yield f"| {task} | {' | '.join(line.text for line in found)} | {verdicts} |\n"
 
 
 def _figure(name: str, found: Results) -> str:

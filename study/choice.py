@@ -9,9 +9,9 @@ from study.native.build import missing
 from study.schema import CAPTURED, NATIVE, RECORDED
 from study.trial import Trial
 
-PAYS_FROM = 1000
-"""Updates of both players from which compiling a trial's program pays: a second or two of the compiler are won back by
-the first few dozen such trials, and the program is kept for later ones."""
+PAYS_FROM = 400
+"""Updates of both players from which compiling a trial's program pays: the half second of the compiler is won back by
+the first dozen of such trials, and the program is kept for later ones."""
 
 
 def chosen(setting: str, trial: Trial, device: str) -> str:

@@ -46,10 +46,10 @@ REASONING = (
     "pixels. The Frechet distance between all 30 logits and the test split's, in hundredths of their variance, sees "
     "how digits look and lets even sums pass. The limits, 0.4 nats and 0.9, lie below the same mildest control for "
     "both, no 8 in any channel: 0.445 nats (sd 0.007) and 1.11 (sd 0.07). Of 3,000 samples of a perfect sampler the KL "
-    "is 0.182 (sd 0.008), more than 999 / 6,000, because three samples a mode are few; it shows 950 modes. A mean below "
-    "0.17 is an error. 5,000 samples would show 993 modes, but cost more than a tenth of the time of 5,000 steps of "
-    "training. Score 1 is the training set, score 0 a constant image. The classifier's errors put a few samples into "
-    "missing modes: of 100 it sees 138. novelty_n128 is as in digits."
+    "is 0.182 (sd 0.008), more than 999 / 6,000, because three samples a mode are few; it shows 950 modes. A mean "
+    "below 0.17 is an error. 5,000 samples would show 993 modes, but cost more than a tenth of the time of 5,000 steps "
+    "of training. Score 1 is the training set, score 0 a constant image. The classifier's errors put a few samples "
+    "into missing modes: of 100 it sees 138. novelty_n128 is as in digits."
 )
 
 CONTROLS = (

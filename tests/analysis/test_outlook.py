@@ -98,9 +98,11 @@ def test_evaluations_that_take_long_are_remarked(planned, monkeypatch):
 
     assert remarks(40.0) == remarks(50.0) == []
     assert remarks(52.0) == [
-        "evaluations take 10.4% of the time of training: fewer of them (budget.evaluations = 2) or longer trials "
-        "make it less"
+        "evaluations take 10.4% of the time of training: fewer of them (budget.evaluations = 2; 1 would take a "
+        "tenth) or longer trials make it less"
     ]
+    # of 3 evaluations none would do
+    assert remarks(400.0, 3) == ["evaluations take 120.0% of the time of training: longer trials make it less"]
     assert remarks(200.0, 1) == ["evaluations take 20.0% of the time of training: longer trials make it less"]
     assert planned(many, device="cuda")["evaluations_over_training"] is None
 
