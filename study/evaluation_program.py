@@ -14,7 +14,7 @@ from torch import Tensor
 
 from study.game import Critic, Game, generator_input, generator_parameters
 from study.layers import power_size
-from study.native.mapped import Mapped, compiled_or_none, mapped
+from study.native.mapped import TOGETHER, Mapped, compiled_or_none, mapped
 from study.native.program import compiled
 from study.networks.base import split
 from study.prng import Role, normal, uniform
@@ -25,6 +25,8 @@ PROGRAMS = 32
 """Programs of each kind that are kept, as in `study.train`."""
 SOME = 2
 """Points of an example."""
+PROBES = 4
+"""Points that are taken together where a task makes no samples and shows its discriminators a few points alone."""
 
 
 def draw(game: Game, keys: Tensor, steps: range | Tensor) -> Tensors:
@@ -112,7 +114,8 @@ def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...]) -> Mapped |
     def one(trial: Tensors) -> Tensors:
         return {name: LOOKS[name](game, trial) for name in wanted}  # what they have in common is computed once
 
-    return compiled_or_none(lambda: mapped(one, example, ("points",)))
+    together = TOGETHER if game.task.evaluation_samples else PROBES
+    return compiled_or_none(lambda: mapped(one, example, ("points",), together=together))
 
 
 def _like(size: int, name: str, dtype: torch.dtype) -> Tensors:

@@ -256,7 +256,9 @@ def measure(
     index = len(state.evaluations)
     values = evaluate(game, state.tensors, keys, index=index, look=look, program=state.program)
     values |= {name: state.tensors[name] for name in MEASURED}
-    return Evaluation(state.step, {name: value.double().cpu().numpy() for name, value in values.items()})
+    # together, for each transfer from a GPU waits for it
+    rows = torch.stack([value.to(keys.device, torch.float64) for value in values.values()]).cpu().numpy()
+    return Evaluation(state.step, dict(zip(values, rows, strict=True)))
 
 
 def _hyperparameters(slots: Sequence[Trial], *, device: str, dtype: torch.dtype) -> Tensors:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TypeVar
+from functools import cache, lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from study.schema import NATIVE
 
 Tensors = dict[str, Tensor]
 TOGETHER = 128
-"""Points that are taken together."""
+"""Points that are taken together, unless it is said that there will be fewer."""
 FUNCTIONS = 16
 """Functions of points that are kept compiled."""
 Made = TypeVar("Made")
@@ -77,7 +77,13 @@ class Mapped:
             raise ValueError(f"{name} must be {wanted} of {dtype} on the CPU, got {found}")
 
 
-def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor], points: tuple[str, ...]) -> Mapped:
+def mapped(
+    function: Callable[[Tensors], Tensors],
+    example: Mapping[str, Tensor],
+    points: tuple[str, ...],
+    *,
+    together: int = TOGETHER,
+) -> Mapped:
     """Compile a function.
 
     Args:
@@ -85,20 +91,21 @@ def mapped(function: Callable[[Tensors], Tensors], example: Mapping[str, Tensor]
             follow from that row of the points alone.
         example: Tensors (c, ...) of a pack and points (c, n, ...), with n at least 1; only their forms matter.
         points: Names of the tensors that hold points.
+        together: Points that are taken together: fewer take as long. Does not change any result.
 
     Raises:
         Unsupported: If it has an operation that is not translated.
         NoCompiler: If nothing can be compiled here.
         CompilerFailed: If others can be compiled and this cannot.
     """
-    some = {name: _some(tensor) if name in points else tensor for name, tensor in example.items()}
+    some = {name: _some(tensor, together) if name in points else tensor for name, tensor in example.items()}
     made = translated("update", function, some, ())
     names = list(example)
     with torch.no_grad():
         results = function({name: tensor[0] for name, tensor in some.items()})
     inputs = tuple(names[position] for position in made.inputs)
     return Mapped(
-        run=library(source_of([made], _runner(made, inputs, some, points, results)), quick=True).run,
+        run=library(source_of([made], _runner(made, inputs, some, points, results, together)), quick=True).run,
         inputs=inputs,
         points=tuple(name for name in names if name in points),
         forms={name: (tensor.shape[2 if name in points else 1 :], tensor.dtype) for name, tensor in example.items()},
@@ -135,12 +142,17 @@ def _dense(tensor: Tensor) -> Tensor:
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Memory of numpy, which asks for large pages: fresh small ones for all samples of a pack cost as much as they."""
-    return torch.from_numpy(np.empty(shape, torch.empty((), dtype=dtype).numpy().dtype))
+    return torch.from_numpy(np.empty(shape, _numpy_type(dtype)))
 
 
-def _some(tensor: Tensor) -> Tensor:
+@cache
+def _numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
+    return torch.empty((), dtype=dtype).numpy().dtype
+
+
+def _some(tensor: Tensor, together: int) -> Tensor:
     """As many points as are taken together."""
-    index = torch.arange(TOGETHER, device=tensor.device) % tensor.shape[1]
+    index = torch.arange(together, device=tensor.device) % tensor.shape[1]
     return tensor[:, index]
 
 
@@ -150,6 +162,7 @@ def _runner(
     example: Mapping[str, Tensor],
     points: tuple[str, ...],
     results: Tensors,
+    together: int,
 ) -> str:
     """The loops over trials and points.
 
@@ -163,7 +176,7 @@ def _runner(
         many.append(f"{begin} + point * {size}" if size else begin)
         few.append(f"some{i}" if size else begin)
         if size:
-            buffers.append(f"  static thread_local {TYPES[example[name].dtype]} some{i}[{TOGETHER * size}];")
+            buffers.append(f"  static thread_local {TYPES[example[name].dtype]} some{i}[{together * size}];")
             last = "(point < count ? point : count - 1)"
             fill.append(f"copy(some{i} + point * {size}, {begin} + {last} * {size}, {size});")
     for i, name in enumerate(function.outputs, start=len(inputs)):
@@ -171,7 +184,7 @@ def _runner(
         begin = f"static_cast<{kind}*>(tensors[{i}])"
         many.append(f"{begin} + (trial * count + point) * {size}")
         few.append(f"some{i}")
-        buffers.append(f"  static thread_local {kind} some{i}[{TOGETHER * size}];")
+        buffers.append(f"  static thread_local {kind} some{i}[{together * size}];")
         keep.append(f"copy({begin} + trial * count * {size}, some{i}, count * {size});")
     for i, tensor in enumerate(function.constants, start=len(inputs) + len(function.outputs)):
         constant = f"static_cast<const {TYPES[tensor.dtype]}*>(tensors[{i}])"
@@ -183,13 +196,13 @@ def _runner(
             f"  alignas(64) static thread_local char scratch[{max(1, function.scratch)}];",
             *buffers,
             "  for (int64_t trial = 0; trial < trials; ++trial)",
-            f"    if (count < {TOGETHER}) {{",
-            f"      for (int64_t point = 0; point < {TOGETHER}; ++point) {{ {' '.join(fill)} }}",
+            f"    if (count < {together}) {{",
+            f"      for (int64_t point = 0; point < {together}; ++point) {{ {' '.join(fill)} }}",
             f"      {function.name}({', '.join([*few, 'scratch'])});",
             f"      {' '.join(keep)}",
             "    } else",
-            f"      for (int64_t first = 0; first < count; first += {TOGETHER}) {{",
-            f"        const int64_t point = first > count - {TOGETHER} ? count - {TOGETHER} : first;",
+            f"      for (int64_t first = 0; first < count; first += {together}) {{",
+            f"        const int64_t point = first > count - {together} ? count - {together} : first;",
             f"        {function.name}({', '.join([*many, 'scratch'])});",
             "      }",
             "}",

@@ -71,11 +71,15 @@ def evaluate(at: Snapshot, *, equilibrium: float) -> dict[str, Tensor]:
     is the primary itself.
     """
     x = at.parameters["x"].double()[:, 0]
-    probe = x.new_tensor([0.0, 0.0, 1.0]).expand(len(x), 1, 3)
-    off = at.critic(probe).double()[:, 0, 0]
+    off = at.critic(_probe(x.device).expand(len(x), 1, 3)).double()[:, 0, 0]
     distance = (x - equilibrium).square() + off.square()
     values = {"distance_sq": distance, "x": x, "y": off + equilibrium, "selection": distance}
     return all_finite_or_nan(values, torch.stack([x, off], 1))
+
+
+@functools.cache
+def _probe(device: torch.device) -> Tensor:
+    return torch.tensor([0.0, 0.0, 1.0], device=device)
 
 
 def _game(

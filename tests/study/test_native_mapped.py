@@ -41,6 +41,24 @@ def test_any_number_of_points_gives_the_functions_results(program, count):
         torch.testing.assert_close(found["looked_up"][i], expected["looked_up"], rtol=0, atol=900 * 2**-52)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_how_many_points_are_taken_together_changes_no_bit(dtype):
+    def program(together):
+        example = {name: tensor.to(dtype) if name != "label" else tensor for name, tensor in EXAMPLE.items()}
+        return mapped(
+            lambda trial: {"y": torch.tanh(trial["x"] @ trial["weight"]) + trial["label"][:, None]},
+            example,
+            ("x", "label"),
+            together=together,
+        )
+
+    few, many = program(4), program(TOGETHER)
+    for count in (1, 2, 4, 7, 300):
+        label = torch.arange(4 * count).view(4, count) % 3
+        tensors = {"weight": normal(4, 3, 4).to(dtype), "x": normal(4, count, 3).to(dtype), "label": label}
+        assert torch.equal(few(tensors)["y"], many(tensors)["y"])
+
+
 def test_points_that_all_trials_share_and_points_of_a_larger_tensor_are_not_copied(program):
     weight, label = normal(4, 3, 4), torch.zeros(4, 200, dtype=torch.int64)
     points, wide = normal(200, 3), normal(4, 500, 3)
