@@ -166,7 +166,8 @@ def _pieces(count: int, width: int, layer: int, most: int) -> Iterator[slice]:
 def _shown(game: Game, held: Tensors, points: Tensor, wanted: tuple[str, ...], *, native: bool) -> tuple[Tensor, ...]:
     """What discriminators make of points (c, m, d)."""
     shown = held | {"points": points.to(held["phi"].dtype)}
-    made = programs.looking(game, held["phi"].dtype, wanted) if native else None
+    few = points.shape[1] <= programs.PROBES
+    made = programs.looking(game, held["phi"].dtype, wanted, few=few) if native else None
     if made:
         results = made(shown)
         return tuple(results[name] for name in wanted)

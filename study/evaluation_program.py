@@ -26,7 +26,7 @@ PROGRAMS = 32
 SOME = 2
 """Points of an example."""
 PROBES = 4
-"""Points that are taken together where a task makes no samples and shows its discriminators a few points alone."""
+"""Points, at most, that are few: a program that takes more of them together does most of its work in vain."""
 
 
 def draw(game: Game, keys: Tensor, steps: range | Tensor) -> Tensors:
@@ -102,8 +102,11 @@ LOOKS: Mapping[str, Callable[[Game, Tensors], Tensor]] = {OUTPUTS: rate, SLOPE: 
 
 
 @lru_cache(maxsize=PROGRAMS)
-def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...]) -> Mapped | None:
-    """Some of `LOOKS` for a pack, results named so: of `phi`, `points` and what else is looked at."""
+def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...], *, few: bool = False) -> Mapped | None:
+    """Some of `LOOKS` for a pack, results named so: of `phi`, `points` and what else is looked at.
+
+    Fast for at most `PROBES` points of a trial, or for more; the results are the same.
+    """
     if game.discriminator.batch_coupled:  # it matters which points it is shown together
         return None
     example = _like(game.discriminator.size, "phi", dtype)
@@ -114,7 +117,7 @@ def looking(game: Game, dtype: torch.dtype, wanted: tuple[str, ...]) -> Mapped |
     def one(trial: Tensors) -> Tensors:
         return {name: LOOKS[name](game, trial) for name in wanted}  # what they have in common is computed once
 
-    together = TOGETHER if game.task.evaluation_samples else PROBES
+    together = PROBES if few else TOGETHER
     return compiled_or_none(lambda: mapped(one, example, ("points",), together=together))
 
 

@@ -42,21 +42,19 @@ def test_any_number_of_points_gives_the_functions_results(program, count):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_how_many_points_are_taken_together_changes_no_bit(dtype):
-    def program(together):
-        example = {name: tensor.to(dtype) if name != "label" else tensor for name, tensor in EXAMPLE.items()}
-        return mapped(
-            lambda trial: {"y": torch.tanh(trial["x"] @ trial["weight"]) + trial["label"][:, None]},
-            example,
-            ("x", "label"),
-            together=together,
-        )
+@pytest.mark.parametrize("width", [3, 70])
+def test_how_many_points_are_taken_together_changes_no_bit(dtype, width):
+    def outputs(trial):
+        return {"y": torch.tanh(trial["x"] @ trial["weight"]) @ trial["weight"].T + trial["label"][:, None]}
 
-    few, many = program(4), program(TOGETHER)
-    for count in (1, 2, 4, 7, 300):
+    def given(count):
         label = torch.arange(4 * count).view(4, count) % 3
-        tensors = {"weight": normal(4, 3, 4).to(dtype), "x": normal(4, count, 3).to(dtype), "label": label}
-        assert torch.equal(few(tensors)["y"], many(tensors)["y"])
+        weight, x = normal(4, width, 37).to(dtype), normal(4, count, width).to(dtype)
+        return {"weight": weight, "x": x, "label": label}
+
+    few, many = (mapped(outputs, given(2), ("x", "label"), together=together) for together in (4, TOGETHER))
+    for count in (1, 2, 4, 7, 300):
+        assert torch.equal(few(given(count))["y"], many(given(count))["y"])
 
 
 def test_points_that_all_trials_share_and_points_of_a_larger_tensor_are_not_copied(program):
