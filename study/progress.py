@@ -22,6 +22,9 @@ FAR_SECONDS = 10.0
 SPARING = 9
 """Looking takes a tenth of the time at most."""
 
+SLOW = 0.1
+"""Trials a second below which the speed is told by the minute."""
+
 LAST_LOOK_SECONDS = 2.0
 """How long a look that is under way is waited for when the block fails or is asked to stop."""
 
@@ -127,8 +130,10 @@ def _watch(tally: Tally, progress: Progress, task: TaskID, stop: threading.Event
         try:
             tally.update()
             work = tally.done + tally.under_way()
-            elapsed = time.monotonic() - begun
-            rate = (work - base) / elapsed
+            if work > base:
+                rate = (work - base) / (time.monotonic() - begun)
+            else:
+                begun, rate = looked, 0.0  # until workers have started, nothing tells how fast they are
             line = words(tally, (tally.planned - work) / rate if rate > 0 else None, rate)
         except OSError:
             continue
@@ -148,9 +153,13 @@ def words(tally: Tally, seconds_left: float | None, rate: float) -> str:
     parts += [f"{count} {status}" for status, count in sorted(tally.statuses.items()) if status != "completed"]
     failed = tally.failed_attempts()
     parts += [f"{failed} failed attempts"] if failed else []
-    parts += [f"{rate:.1f} trials/s"] if rate > 0 else []
+    parts += [_speed(rate)] if rate > 0 else []
     parts += [f"{duration(seconds_left)} left"] if seconds_left is not None else []
     return ", ".join(parts)
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:.1f} trials/s" if rate >= SLOW else f"{60 * rate:.2g} trials/min"
 
 
 def duration(seconds: float) -> str:
