@@ -130,10 +130,8 @@ def _watch(tally: Tally, progress: Progress, task: TaskID, stop: threading.Event
         try:
             tally.update()
             work = tally.done + tally.under_way()
-            if work > base:
-                rate = (work - base) / (time.monotonic() - begun)
-            else:
-                begun, rate = looked, 0.0  # until workers have started, nothing tells how fast they are
+            elapsed = time.monotonic() - begun
+            rate = (work - base) / elapsed
             line = words(tally, (tally.planned - work) / rate if rate > 0 else None, rate)
         except OSError:
             continue

@@ -372,7 +372,7 @@ def _sentence(error: ValidationError) -> str:
     value = first["input"]
     message = re.sub("^Value error, | after validation, not 0| or instance of .*", "", first["msg"])
     message = (message[0].lower() + message[1:]).replace("tuple", "list").replace("dictionary", "table")
-    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         message += f", written without point and exponent: {value:.0f}"
     shown = json.dumps(value, default=str)
     return f"{key} = {shown if len(shown) < 120 else shown[:117] + '...'}: {message}"

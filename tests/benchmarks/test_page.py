@@ -6,6 +6,7 @@ import pytest
 
 from analysis.figures import style
 from benchmarks import page
+from benchmarks.evaluations import WITH, WITHOUT
 from benchmarks.pictures import CHARTS, drawn
 
 ENGINE = {
@@ -107,14 +108,19 @@ def test_the_page_begins_with_the_ratios_in_words():
         ("Ray Tune, a new process for each trial, over manypaths run", 70.0, "x"),
         ("Ray Tune, reuse_actors=True, over manypaths run", 14.0, "x"),
     )
-    shares = lines(("a: evaluation", 3.0, "ms"), ("a: share", 0.004, "x"), ("b: share", 0.0926, "x"))
+    shares = lines(
+        ("a: an evaluation of one trial", 3.0, "ms"),
+        *((f"a: {WITH}", 0.004, "x"), (f"a: {WITHOUT}", 0.006, "x")),
+        *((f"b: {WITH}", 0.0926, "x"), (f"b: {WITHOUT}", 0.13, "x")),
+    )
     found = {"engine": engine | {"details": ENGINE}, "sweep": ray, "evaluations": shares}
     assert "".join(page._summary(found)).splitlines()[1:] == [
         "- A trial-step takes 20 times less processor time than in a plain PyTorch loop, and 2 to 4 times less than in "
         "JAX.",
         "- A sweep takes 70 times less than in Ray Tune with a process for each trial, 14 times less than there "
         "with processes that are used again.",
-        "- 25 evaluations take 0.4 to 9.3 % of the time of 5,000 steps of training, by task.",
+        "- By task, 25 evaluations take 0.4 to 9.3 % of the time of 5,000 steps of training with a penalty, and 0.6 to "
+        "13 % of as many without.",
     ]
     assert list(page._summary({})) == []
 

@@ -72,28 +72,6 @@ def test_a_slow_run_is_told_by_the_minute(directory):
     assert told == [f"0 of 4 trials done, {speed}" for speed in ("0.1 trials/s", "5.9 trials/min", "0.1 trials/min")]
 
 
-def test_the_start_of_workers_says_nothing_of_their_speed(directory, monkeypatch):
-    looks, clock, told = 0, 0.0, []
-
-    class Stop:
-        def wait(self, seconds):
-            nonlocal looks, clock
-            looks, clock = looks + 1, clock + seconds
-            return looks > 30
-
-        def is_set(self):
-            return False
-
-    tally = Tally(directory, {"a": 40})
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock)
-    monkeypatch.setattr(tally, "under_way", lambda: max(0, looks - 20))  # after 10 s, one trial every half second
-    monkeypatch.setattr(module, "words", lambda _, left, rate: told.append((left, rate)) or "")
-    with Progress(disable=True) as progress:
-        module._watch(tally, progress, progress.add_task("trials"), Stop())
-    assert told[:20] == [(None, 0)] * 20
-    assert told[20:] == [((40 - k) / 2, 2.0) for k in range(1, 11)]
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -161,6 +161,7 @@ LINES = [
     ("budget.steps = 0", "budget.steps = 0: input should be greater than 0"),
     ("budget.steps = 1.5", "budget.steps = 1.5: input should be a valid integer"),
     ("budget.steps = 1e3", "input should be a valid integer, written without point and exponent: 1000"),
+    ("budget.steps = 1e300", "budget.steps = 1e+300: input should be a valid integer"),
     ("budget.steps = 10000000000000", "input should be less than or equal to 1000000000000"),
     ("budget.evaluations = 0", "budget.evaluations = 0: input should be greater than 0"),
     ("execution.pack = 0", "execution.pack = 0: input should be 'auto', or input should be greater than 0"),
