@@ -53,8 +53,9 @@ def run(*, quick: bool = False) -> Found:
         f"program {program}; milliseconds of one core for each slot of a full pack, the least of {STRETCHES} stretches "
         f"of {STEPS} steps and of as many evaluations, of {MORE_STRETCHES} for games of a few numbers; "
         f"{_evaluations()} evaluations a trial are the default",
-        "ns+gp1 and ns, or the task's own loss, n_critic 1: with a larger n_critic steps take several times as much, so "
-        "the shares are smaller; an evaluation's time and the budget from which on it is a tenth are those with a penalty",
+        "ns+gp1 and ns, or the task's own loss, n_critic 1: with a larger n_critic steps take several times as much, "
+        "so the shares are smaller; an evaluation's time and the budget from which on it is a tenth are those with a "
+        "penalty",
         "an evaluation makes as many samples as its metric's name says, twice where selection has its own: their "
         "products of matrices alone, in the details, take 1 ms for every 10^8 multiplications at 200 GFLOP/s",
     )
