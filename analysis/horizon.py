@@ -1,11 +1,12 @@
 """A sweep as it stood at earlier budgets: outcomes recomputed from the history.
 
 A trial's primary value is the median over the last fifth of its evaluations, at least five. At an earlier budget D all
-trials are measured at the same places, which lie in D as those evaluations lie in a whole budget: of 25 evaluations at
-.84 D, .88 D, .92 D, .96 D and D, whatever the steps at which a trial itself was evaluated. Counting back a trial's own
-evaluations instead would reach further back in those with fewer of them by D, those with a larger n_critic, say, and
-call them worse. A value between two evaluations is interpolated, in the logarithm where both are positive, and behind
-the last one it is the last. A whole trial has the value of its row. A trial that diverges later has not diverged yet.
+trials are measured at the same places, which lie in D as those evaluations lie in a whole budget: of 25 even ones, and
+of any number that lie late, at .84 D, .88 D, .92 D, .96 D and D, whatever the steps at which a trial itself was
+evaluated. Counting back a trial's own evaluations instead would reach further back in those with fewer of them by D,
+those with a larger n_critic, say, and call them worse. A value between two evaluations is interpolated, in the
+logarithm where both are positive, and behind the last one it is the last. A whole trial has the value of its row. A
+trial that diverges later has not diverged yet.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from analysis.results import Results
 from study import schema
 from study.records import TAIL_LEAST, TAIL_SHARE
 from study.schema import Status
+from study.trial import LATE, MOST
 
 UNITS = ("generator_steps", "discriminator_steps", "updates")
 """What a budget may be counted in; updates are both players' together."""
@@ -45,6 +47,7 @@ class Curves:
     Attributes:
         rows: `Results.outcomes` of the task.
         unit: What `steps` counts, one of `UNITS`.
+        even: Of how many even evaluations those of the last fifth lie as the trials' last ones do.
         steps: shape (trials, evaluations), the part of the budget that was spent at each evaluation.
         values: shape (trials, evaluations), the primary metric.
         counts: shape (trials,), how many evaluations each trial has; 0 without a history.
@@ -55,6 +58,7 @@ class Curves:
 
     rows: pd.DataFrame
     unit: str
+    even: int
     steps: FloatArray
     values: FloatArray
     counts: IntArray
@@ -113,7 +117,14 @@ def _curves(results: Results, task: str, others: tuple[str, ...], unit: str) -> 
     steps = matrix(_in_unit(history, unit))
     values, *further = (matrix(history[name].to_numpy(dtype=np.float64)) for name in ("primary", *others))
     done = _done(rows, steps, unit)
-    return Curves(rows, unit, steps, values, counts, done, dict(zip(others, further, strict=True)))
+    even = MOST if _late(results, task) else steps.shape[1]
+    return Curves(rows, unit, even, steps, values, counts, done, dict(zip(others, further, strict=True)))
+
+
+def _late(results: Results, task: str) -> bool:
+    """True where a task's trials were planned to be evaluated late in their budgets."""
+    planned = results.plan[results.plan["task"] == task]
+    return "schedule" in planned and bool((planned["schedule"] == LATE).any())
 
 
 def coded_at(found: Curves, steps: float) -> FloatArray:
@@ -149,10 +160,9 @@ def tail_at(found: Curves, steps: float, name: str | None = None) -> FloatArray:
     Returns:
         shape (trials,), NaN where evaluations are more than `COARSEST` of the budget apart, or begin too late.
     """
-    count = int(found.counts.max(initial=0))
-    if not count:
+    if not found.counts.any():
         return np.full(len(found.rows), np.nan)
-    budget = _reached(found, steps)
+    budget, count = _reached(found, steps), found.even
     places = range(count - tail_length(count) + 1, count + 1)
     return np.asarray(np.median([_between(found, budget * k / count, budget, name) for k in places], axis=0))
 
@@ -203,9 +213,8 @@ def budgets_of(found: Curves, *, most: int = BUDGETS) -> FloatArray:
     if not found.counts.any():
         return np.empty(0)
     sound = found.steps[_completed(found) & (found.counts > 0)]
-    count = int(found.counts.max())
     # the first place of a budget lies at this share of it
-    begin = sound[:, 0] * count / (count - tail_length(count) + 1)
+    begin = sound[:, 0] * found.even / (found.even - tail_length(found.even) + 1)
     apart = np.nan_to_num(np.diff(sound, axis=1)).max(axis=1, initial=0.0) / COARSEST
     steps = np.unique(found.steps[~np.isnan(found.steps)])
     least = min(steps[-1], np.maximum(begin, apart).max(initial=-np.inf))

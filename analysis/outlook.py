@@ -12,6 +12,7 @@ from study.errors import UserError
 from study.plan import Packs, draws_architecture
 from study.progress import duration
 from study.spec import SearchTable, Sweep
+from study.trial import EVEN, LAST, LATE, MOST
 
 FILL_WARNING = 0.7
 """Below this share of filled slots, a plan is worth a remark."""
@@ -74,7 +75,8 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
         "sharpness": _sharpness(sharp),
         "programs": {name: programs.count(name) for name in dict.fromkeys(programs)},
         "remarks": _remarks(sweep, packs, filled, points, slower(sweep.execution.program, packs.kinds, device))
-        + _costly(sweep, share or 0.0),
+        + _costly(sweep, share or 0.0)
+        + _late(sweep, packs),
     }
     if sweep.search is None:
         return plan
@@ -88,9 +90,25 @@ def _costly(sweep: Sweep, share: float) -> list[str]:
     if share <= COSTLY:
         return []
     count = sweep.budget.evaluations
-    enough = int(count * COSTLY / share)
+    # late ones are as few as do
+    enough = int(count * COSTLY / share) if count != "auto" and sweep.budget.schedule == EVEN else 0
     fewer = f"fewer of them (budget.evaluations = {count}; {enough} would take a tenth) or " if enough else ""
     return [f"evaluations take {share:.1%} of the time of training: {fewer}longer trials make it less"]
+
+
+def _late(sweep: Sweep, packs: Packs) -> list[str]:
+    """A remark where the file does not say how often to measure, and that is hardly ever before the end."""
+    if sweep.budget.evaluations != "auto":
+        return []
+    early = {kind.task: max(0, kind.budget.evaluations - LAST) for kind in packs.kinds if kind.budget.schedule == LATE}
+    few = {task: count for task, count in early.items() if count < LAST}
+    if not few:
+        return []
+    tasks, counts = ", ".join(few), sorted(set(few.values()))
+    return [
+        f"trials of {tasks} have {' or '.join(map(str, counts))} evaluations before the last fifth of their budget: "
+        f"figures over the budget will show little; budget.evaluations = {MOST} shows all of it, and takes longer"
+    ]
 
 
 def _seconds(sweep: Sweep, packs: Packs, costs: Sequence[float], workers: int) -> float:

@@ -1,4 +1,4 @@
-"""What evaluations cost against the training between them, at the default schedule of 25, by compiled programs.
+"""What evaluations cost against the training between them by default, by compiled programs.
 
 Each task's pack is trained by `ns+gp1` and by `ns` (or by a loss of its own) with n_critic 1, so that generators and
 critics are trained ones, and measured every so many steps; both are processor time of one thread, in one process, in
@@ -22,10 +22,13 @@ from study.trial import Trial
 
 STEPS = 200
 """Between two evaluations."""
-BUDGET, ALLOWED = 5000, 0.1
-"""Generator steps of a trial, and what evaluations may take of the time of training it."""
+BUDGET, MORE, ALLOWED = 1000, 1500, 0.1
+"""Generator steps of a trial, of one that is longer, and what evaluations may take of the time of training it."""
 WITH, WITHOUT = (f"evaluations over training of {BUDGET:,} steps {how} a penalty" for how in ("with", "without"))
+ANY = f"evaluations over training of {MORE:,} steps or more without a penalty, at most"
 """Words of the lines."""
+LONGEST = 10_000
+"""A budget that has all evaluations there are by default, whatever the task."""
 QUICK = ("ring8", "manifold-d2")
 """Tasks of a quick run."""
 SAMPLED = "manifold[d=8, generator=mlp]"
@@ -48,14 +51,14 @@ def run(*, quick: bool = False) -> Found:
             "multiply_adds_of_samples": products(get_task(name)),
         }
         lines += _lines(name, penalised, plain, f"<= {ALLOWED}" if program == NATIVE else "")
-        print(name, *(line.text for line in lines[-4:]), sep="   ", flush=True)
+        print(name, *(line.text for line in lines[-5:]), sep="   ", flush=True)
     remarks = (
         f"program {program}; milliseconds of one core for each slot of a full pack, the least of {STRETCHES} stretches "
-        f"of {STEPS} steps and of as many evaluations, of {MORE_STRETCHES} for games of a few numbers; "
-        f"{_evaluations()} evaluations a trial are the default",
+        f"of {STEPS} steps and of as many evaluations, of {MORE_STRETCHES} for games of a few numbers",
+        "by default a trial has as many evaluations as its task's `evaluation_steps` allow, but five at least, which "
+        "the median at its end is of, and 25 at most",
         "ns+gp1 and ns, or the task's own loss, n_critic 1: with a larger n_critic steps take several times as much, "
-        "so the shares are smaller; an evaluation's time and the budget from which on it is a tenth are those with a "
-        "penalty",
+        "so the shares are smaller; an evaluation's time is that with a penalty",
         "an evaluation makes as many samples as its metric's name says, twice where selection has its own: their "
         "products of matrices alone, in the details, take 1 ms for every 10^8 multiplications at 200 GFLOP/s",
     )
@@ -72,13 +75,23 @@ def _found(task: str, penalty: str, program: str, *, quick: bool) -> tuple[float
 
 def _lines(name: str, penalised: tuple[float, float], plain: tuple[float, float], required: str) -> list[Line]:
     """What a task's milliseconds, with a penalty and without, come to."""
-    share, without = (evaluation * _evaluations() / (step * BUDGET) for step, evaluation in (penalised, plain))
+    parts = [evaluation / step for step, evaluation in (penalised, plain)]
+    once = most_often(name, BUDGET, BUDGET)
     return [
         Line(f"{name}: an evaluation of one trial", penalised[1], "ms"),
-        Line(f"{name}: {WITH}", share, "x", required),
-        Line(f"{name}: {WITHOUT}", without, "x", required),
-        Line(f"{name}: {ALLOWED:.0%} at most from a budget of", BUDGET * share / ALLOWED, "steps"),
+        Line(f"{name}: evaluations of {BUDGET:,} steps", once * BUDGET, ""),
+        *(
+            Line(f"{name}: {what}", once * part, "x", required)
+            for what, part in zip((WITH, WITHOUT), parts, strict=True)
+        ),
+        Line(f"{name}: {ANY}", most_often(name, MORE, LONGEST) * parts[1], "x", required),
     ]
+
+
+def most_often(task: str, least: int, most: int) -> float:
+    """Evaluations for each step, of budgets between two, of the one that has most of them by default."""
+    budgets = (BudgetTable(steps=steps).settled(watched=False).of(task) for steps in range(least, most + 1))
+    return max(budget.evaluations / budget.steps for budget in budgets)
 
 
 def products(task: Task) -> int:
@@ -86,11 +99,6 @@ def products(task: Task) -> int:
     return task.evaluation_samples * sum(
         shape[0] * shape[1] for shape in task.generator.shapes.values() if len(shape) == 2
     )
-
-
-def _evaluations() -> int:
-    default: int = BudgetTable.model_fields["evaluations"].default
-    return default
 
 
 def _trials(task: str, penalty: str, *, periods: int, steps: int) -> list[Trial]:

@@ -67,7 +67,7 @@ AROUND = """
 EVALUATIONS = """
 ## Evaluations
 
-What 25 evaluations, the default, take of the time of training between them.
+What evaluations take of the time of training between them, as many as a trial has by default.
 """
 
 GPU = """
@@ -122,7 +122,7 @@ def _summary(found: Results) -> Iterator[str]:
         penalised, plain = (
             _range(100 * share for share in _ratios(found["evaluations"], how)) for how in (WITH, WITHOUT)
         )
-        yield f"- By task, 25 evaluations take {penalised} % of the time of 5,000 steps of training with a penalty, and"
+        yield f"- By task, evaluations take {penalised} % of the time of 1,000 steps of training with a penalty, and"
         yield f" {plain} % of as many without.\n"
 
 

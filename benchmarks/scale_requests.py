@@ -62,7 +62,7 @@ def requests_of_packs(content: Mapping[str, Any], packs: int, finished: int) -> 
         tally = Tally(directory, {})
         poll = _poll(tally, count)
         for number in range(RUNNING):
-            content = {"pack": f"{number:016x}", "trials": 4, "evaluations": 1, "of": 2, "outcome": "started"}
+            content = {"pack": f"{number:016x}", "trials": 4, "steps": 1, "of": 2, "outcome": "started"}
             directory.write_json(f"progress/{number:016x}.json", content)
             directory.write_json(f"attempts/{number:016x}.00000000.json", content)
         found["a look at the progress, nothing running"] = poll

@@ -122,6 +122,9 @@ MEASURES: dict[str, Measure] = {
 }
 """What a check may measure."""
 
+COURSE = ("rising", "trend", "association")
+"""Measures of how training went, not of where it ended."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -194,6 +197,11 @@ class Claim:
     source: str
     checks: tuple[Check, ...]
     family: str = FAMILY
+
+
+def looks_back(check: Check) -> bool:
+    """True where a check is about how trials stood on their way, not at their end alone."""
+    return check.steps is not None or check.measure in COURSE
 
 
 def differences(check: Check) -> bool:

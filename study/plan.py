@@ -21,7 +21,7 @@ from study.methods import parse_method
 from study.misfits import misfit
 from study.spec import Sweep
 from study.tasks.table import get_task
-from study.trial import Budget, Hyperparameters, Trial, canonical, digest, hashes
+from study.trial import Hyperparameters, Trial, canonical, digest, hashes
 from study.trials import HASH, NUMBERS, Trials
 from study.user_files import without_folders
 
@@ -249,7 +249,7 @@ def _kinds(
                 method=method,
                 label=label,
                 hyperparameters=hyperparameters,
-                budget=Budget(unit=sweep.budget.unit, steps=sweep.budget.steps, evaluations=sweep.budget.evaluations),
+                budget=sweep.budget.of(task),
                 seed=0,
                 config=found.config[first],
                 point=int(found.point[first]),

@@ -69,7 +69,7 @@ class Tally:
         total = 0.0
         for content in self.directory.read_all_json("progress").values():
             if content["pack"] not in self.seen:
-                total += content["trials"] * content["evaluations"] / content["of"]
+                total += content["trials"] * content["steps"] / content["of"]
         return total
 
     def failed_attempts(self) -> int:

@@ -16,7 +16,7 @@ from study.plan import Pack, Packs, fingerprint
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION, Status
 from study.store import RunDirectory, table_of_columns
 from study.tasks.table import get_task
-from study.trial import Budget, Hyperparameters, Trial
+from study.trial import EVEN, Budget, Hyperparameters, Trial
 
 if TYPE_CHECKING:
     from study.train import PackState
@@ -52,6 +52,7 @@ def _of_kind(trial: Trial, sweep: str) -> Row:
             "budget_unit": trial.budget.unit,
             "budget_steps": trial.budget.steps,
             "evaluations": trial.budget.evaluations,
+            "schedule": trial.budget.schedule,
         }
     )
 
@@ -92,7 +93,12 @@ def trial_from_row(row: Mapping[str, Any]) -> Trial:
         method=row["method"].partition("@")[0],
         label=row["method"],
         hyperparameters=Hyperparameters(**{name: row[name] for name in names}),
-        budget=Budget(unit=row["budget_unit"], steps=row["budget_steps"], evaluations=row["evaluations"]),
+        budget=Budget(
+            unit=row["budget_unit"],
+            steps=row["budget_steps"],
+            evaluations=row["evaluations"],
+            schedule=row.get("schedule") or EVEN,  # of a plan that has no such column
+        ),
         seed=row["seed"],
         config=row["config"],
         point=row["point"],

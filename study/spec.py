@@ -29,7 +29,7 @@ from search_spaces.hyperparameters import HYPERPARAMETERS
 from search_spaces.spaces import SPACES
 from study import user_files
 from study.claim_forms import check_claims, read_claim
-from study.claims import Claim, resolved, write_claim
+from study.claims import Claim, looks_back, resolved, write_claim
 from study.errors import UserError, unknown
 from study.forms import read_domain, write_domain
 from study.memory import bytes_of
@@ -39,7 +39,7 @@ from study.prior_checks import check_domains
 from study.search_checks import check_search, check_searching
 from study.tasks.table import get_task
 from study.toml_text import toml_lines
-from study.trial import BUDGET_UNITS
+from study.trial import BUDGET_UNITS, EVEN, LATE, MOST, Budget, Schedule, default_evaluations
 
 DATA_ROOT = "MANYPATHS_DATA"
 """Environment variable: the folder with the user's data sets."""
@@ -53,11 +53,12 @@ class _Table(BaseModel):
 
 
 class BudgetTable(_Table):
-    """[budget]: how long each trial trains and how often it is measured."""
+    """[budget]: how long each trial trains, and how often and when it is measured; see `Sweep` for what is left out."""
 
     unit: str = "generator_steps"
     steps: int = Field(gt=0, le=10**12)
-    evaluations: int = Field(default=25, gt=0)
+    evaluations: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    schedule: Schedule = EVEN
 
     @field_validator("unit")
     @classmethod
@@ -65,6 +66,25 @@ class BudgetTable(_Table):
         if unit not in BUDGET_UNITS:
             raise ValueError(f"must be one of {', '.join(BUDGET_UNITS)}")
         return unit
+
+    def settled(self, *, watched: bool) -> BudgetTable:
+        """With what the file leaves out; `watched` if something asks how trials stood on their way."""
+        count, schedule = self.evaluations, self.schedule
+        if count == "auto" and not watched and "schedule" not in self.model_fields_set:
+            schedule = LATE
+        if count == "auto" and schedule == EVEN:
+            count = MOST
+        # from so many on there is no difference, which must not make one
+        schedule = EVEN if count != "auto" and count >= MOST else schedule
+        return self.model_copy(update={"evaluations": count, "schedule": schedule})
+
+    def of(self, task: str) -> Budget:
+        """The budget of a task's trials."""
+        count = self.evaluations
+        if count == "auto":
+            count = default_evaluations(self.unit, self.steps, get_task(task).evaluation_steps)
+        schedule: Schedule = self.schedule if count < MOST else EVEN
+        return Budget(unit=self.unit, steps=self.steps, evaluations=count, schedule=schedule)
 
 
 def _stored(info: ValidationInfo) -> bool:
@@ -238,6 +258,12 @@ class Sweep(_Table):
         return self
 
     @model_validator(mode="after")
+    def _measured(self) -> Sweep:
+        prunes = self.search is not None and self.search.pruner != "none"
+        watched = prunes or any(looks_back(check) for claim in self.claims for check in claim.checks)
+        return self.model_copy(update={"budget": self.budget.settled(watched=watched)})
+
+    @model_validator(mode="after")
     def _searches(self) -> Sweep:
         if self.search is not None:
             check_searching(self, self.search)
@@ -394,5 +420,6 @@ def to_toml(sweep: Sweep) -> str:
     if sweep.search is not None:
         unused = set(DesignTable.model_fields) - {"seeds"}
     empty = {key for key in ("claims", "ranges") if not getattr(sweep, key)}
-    content = sweep.model_dump(mode="json", exclude={"design": unused, **dict.fromkeys(empty, True)})
+    even = {"schedule"} if sweep.budget.schedule == EVEN else set()  # which runs from before it could be said have not
+    content = sweep.model_dump(mode="json", exclude={"design": unused, "budget": even, **dict.fromkeys(empty, True)})
     return toml_lines(content)

@@ -97,9 +97,8 @@ M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
 
 
 def schedule(trial: Trial) -> list[int]:
-    """Generator steps after which a trial is evaluated, evenly spaced and ending with the budget."""
-    count = trial.budget.evaluations
-    return [trial.generator_steps * (i + 1) // count for i in range(count)]
+    """Generator steps after which a trial is evaluated; the last is the end of its budget."""
+    return trial.budget.stops(trial.hyperparameters.n_critic)
 
 
 def train(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from search_spaces.hyperparameters import ARCHITECTURE
 from study.schema import ENGINE_EPOCH
@@ -16,6 +16,21 @@ from study.user_files import without_folders
 Architecture: TypeAlias = tuple[tuple[str, int | str], ...]
 
 BUDGET_UNITS = ("generator_steps", "discriminator_steps", "updates")
+
+EVEN: Final = "even"
+LATE: Final = "late"
+Schedule: TypeAlias = Literal["even", "late"]
+"""How evaluations lie in a budget: evenly, the last at its end; or as those of the last fifth of `MOST` even ones, and
+what is left of them evenly before, so that few of them are late enough to say how training ended."""
+
+MOST, LAST = 25, 5
+"""Evaluations from which on both are the same, and those of the last fifth of so many."""
+
+STEP = {"generator_steps": 1.0, "discriminator_steps": 1.5, "updates": 2.0}
+"""A step with n_critic 1 in each unit, in updates of the discriminator by what they take of its time."""
+
+SHARE = 0.1
+"""Of the time of training, what evaluations may take by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +77,46 @@ class Hyperparameters:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a trial trains and how often it is measured."""
+    """How long a trial trains, and how often and when it is measured."""
 
     unit: str
     steps: int
     evaluations: int
+    schedule: Schedule = EVEN
+
+    @property
+    def given(self) -> dict[str, int | str]:
+        """What decides the outcome; of schedules, one that is not even."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("schedule", EVEN)}
 
     def generator_steps(self, n_critic: int) -> int:
         """Generator updates that the budget pays for; a remainder too small for a whole step is not used."""
         cost = {"generator_steps": 1, "discriminator_steps": n_critic, "updates": n_critic + 1}[self.unit]
         return self.steps // cost
+
+    def stops(self, n_critic: int) -> list[int]:
+        """Generator steps after which a trial is evaluated, ascending, each once; the last is the budget's end."""
+        whole, count = self.generator_steps(n_critic), self.evaluations
+        if self.schedule == EVEN:
+            return [whole * (i + 1) // count for i in range(count)]
+        early = max(0, count - LAST)
+        stops = [whole * (MOST - LAST) * (i + 1) // (MOST * early) for i in range(early)]
+        stops += [whole * (MOST - LAST + i + 1) // MOST for i in range(LAST)][-count:]
+        for i in reversed(range(count)):  # of few steps, each a step before the next, and none before the first
+            after = stops[i + 1] if i + 1 < count else whole + 1
+            stops[i] = max(i + 1, min(stops[i], after - 1))
+        return stops
+
+
+def default_evaluations(unit: str, steps: int, each: int) -> int:
+    """Evaluations of a budget that does not say how many: few enough to take little time, enough for a median.
+
+    Args:
+        unit: Key of `STEP`.
+        steps: The budget.
+        each: Steps that take as long as an evaluation.
+    """
+    return min(MOST, max(LAST, int(SHARE * steps / STEP[unit] / each)), steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +172,7 @@ class Trial:
                 name: without_folders(value) if isinstance(value, str) else value
                 for name, value in self.hyperparameters.given.items()
             },
-            "budget": asdict(self.budget),
+            "budget": self.budget.given,
             "key": self.key,
             "engine_epoch": ENGINE_EPOCH,
         }

@@ -64,7 +64,7 @@ def _field_fault(task: Task) -> str | None:
             f"threshold = {task.threshold!r}, anchors = {task.anchors!r}: must be a number, and two above 0 of which "
             "the first, which scores 1, is the smaller"
         )
-    for name in ("batch", "latent", "draws", "version"):
+    for name in ("batch", "latent", "draws", "version", "evaluation_steps"):
         if not isinstance(getattr(task, name), int) or getattr(task, name) < 1:
             return f"{name} = {getattr(task, name)!r}: must be a whole number from 1"
     if not all(isinstance(control, Control) for control in task.controls):

@@ -36,7 +36,7 @@ CHECKPOINT_ABOVE_SECONDS = 60.0
 """Packs expected to take longer keep a checkpoint, at every evaluation and at least as often as this."""
 
 PROGRESS_SECONDS = 1.0
-"""Between two notes of progress: evaluations may be some milliseconds apart, and a request to a bucket takes many."""
+"""Between two notes of progress: blocks of steps may take some milliseconds, and a request to a bucket takes many."""
 
 OF_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO}
 """Errors of storage itself, which may be over before it is asked again."""
@@ -285,15 +285,18 @@ def _probe(directory: RunDirectory) -> None:
 
 
 def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int, program: str) -> PackState:
-    """Train, showing progress at every evaluation, and checkpointing if it will take long."""
+    """Train, showing progress now and then, and checkpointing if it will take long."""
     kept = _Kept(work, trials, capacity)
     total, told = trials[0].budget.evaluations, [time.monotonic()]
 
-    def after_evaluation(state: PackState) -> None:
-        done = len(state.evaluations)
+    def after_block(state: PackState) -> None:
         if time.monotonic() - told[0] >= PROGRESS_SECONDS:
             told[0] = time.monotonic()
-            _report(work, len(trials), int(diverged(state, trials).sum()), done, total)
+            _report(work, trials, int(diverged(state, trials).sum()), state.step)
+        kept.after(state)
+
+    def after_evaluation(state: PackState) -> None:
+        done = len(state.evaluations)
         kept.after(state, due=done < total)
         if work.stop is not None and done < total and not diverged(state, trials).any():
             value = float(state.evaluations[-1].values[get_task(trials[0].task).primary][0])
@@ -301,7 +304,7 @@ def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int,
                 raise _Stopped(state)
 
     state = kept.restored(program)
-    _report(work, len(trials), 0, len(state.evaluations) if state else 0, total)
+    _report(work, trials, 0, state.step if state else 0)
     try:
         return train(
             trials,
@@ -311,7 +314,7 @@ def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int,
             state=state,
             samples=samples,
             after_evaluation=after_evaluation,
-            after_block=kept.after,
+            after_block=after_block,
         )
     except _Stopped as stopped:
         return stopped.state
@@ -371,7 +374,7 @@ class _Kept:
         self._since = time.monotonic()
 
 
-def _report(work: _Work, trials: int, diverged: int, done: int, total: int) -> None:
+def _report(work: _Work, trials: Sequence[Trial], diverged: int, done: int) -> None:
     _check_present(work.directory)
-    counts = {"trials": trials, "diverged": diverged, "evaluations": done, "of": total}
+    counts = {"trials": len(trials), "diverged": diverged, "steps": done, "of": trials[0].generator_steps}
     work.directory.write_json(f"progress/{work.name}.json", {"pack": work.name} | counts | {"at": time.time()})

@@ -93,6 +93,8 @@ class Task:
         metrics: Names of the values that `evaluate` returns, each naming its protocol, in column order.
         primary: The metric that decides, lower is better.
         evaluation_samples: Generated samples that an evaluation looks at; 0 if it looks at parameters alone.
+        evaluation_steps: Steps with n_critic 1 and no penalty that take as long as an evaluation, about: how many
+            evaluations a trial has by default follows from it.
         evaluate: Maps a snapshot of c trials to float64 values of shape (c,): one per metric, and "selection", the
             primary metric on the selection split (without it, the primary metric itself).
         looks_at_critic: True where it looks at the discriminator; methods with several then do not go.
@@ -124,6 +126,7 @@ class Task:
     metrics: tuple[str, ...]
     primary: str
     evaluation_samples: int = 2048
+    evaluation_steps: int = 30
     evaluate: Callable[[Snapshot], dict[str, Tensor]]
     looks_at_critic: bool = False
     losses: tuple[str, ...] | None = None

@@ -55,6 +55,7 @@ def digits_ssl() -> Task:
         source="after Salimans et al. (2016), section 5; data and networks as digits, protocol and anchors: ours",
         metrics=("error_n445", "error_train", FRECHET),
         primary="error_n445",
+        evaluation_steps=15,
         evaluate=evaluate,
         looks_at_critic=True,
         losses=("ssl",),

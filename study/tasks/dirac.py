@@ -79,6 +79,7 @@ def dirac() -> Task:
         metrics=("w2sq", "theta"),
         primary="w2sq",
         evaluation_samples=0,
+        evaluation_steps=10,
         evaluate=evaluate,
         threshold=THRESHOLD,
         anchors=(1e-6, START**2),

@@ -126,6 +126,7 @@ def flipped(share: float = 0.02) -> Task:
         ),
         primary="worst_error",
         evaluation_samples=0,
+        evaluation_steps=10,
         evaluate=evaluate,
         looks_at_critic=True,
         losses=PROBABILITY,

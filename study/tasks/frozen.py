@@ -92,6 +92,7 @@ def frozen(offset: float = 1.0) -> Task:
         metrics=("value_gap", "value", "grad_mm", "grad_ns", "grad_wgan"),
         primary="value_gap",
         evaluation_samples=0,
+        evaluation_steps=10,
         evaluate=functools.partial(evaluate, offset=offset),
         looks_at_critic=True,
         losses=ONE_LOGIT,

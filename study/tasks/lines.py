@@ -95,6 +95,7 @@ def lines(*, offset: float = 1.0) -> Task:
         metrics=("w1", "jsd", "grad_mm_n1024", "grad_ns_n1024", "grad_wgan_n1024"),
         primary="w1",
         evaluation_samples=SAMPLES,
+        evaluation_steps=10,
         evaluate=evaluate,
         looks_at_critic=True,
         threshold=0.1 * offset,

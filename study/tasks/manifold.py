@@ -297,6 +297,7 @@ def _task(d: int, k: int, *, generator: str, latent: int, start: str, offset: fl
         metrics=metrics,
         primary=metrics[0],
         evaluation_samples=0 if affine else 2 * SAMPLES,
+        evaluation_steps=2 if affine else 20,
         evaluate=functools.partial(evaluate if affine else evaluate_samples, d=d, k=k, basis=basis),
         threshold=THRESHOLD,
         anchors=(floor(k, fitted_samples(k)), high),

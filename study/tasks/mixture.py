@@ -155,6 +155,7 @@ def mixture1d() -> Task:
         metrics=("jsd_n4096", "kl_n4096", "w1_n4096"),
         primary="jsd_n4096",
         evaluation_samples=2 * SAMPLES,
+        evaluation_steps=20,
         evaluate=evaluate,
         threshold=THRESHOLD,
         anchors=ANCHORS,

@@ -139,6 +139,7 @@ def ring8(*, scale: float = SCALE, ratio: float = RATIO) -> Task:
         metrics=("w2sq_by_modes_n4096", "w2sq_n256", "modes_n4096", "high_quality_n4096", "variance_ratio_n4096"),
         primary="w2sq_by_modes_n4096",
         evaluation_samples=2 * SAMPLES,
+        evaluation_steps=20,
         evaluate=functools.partial(evaluate, scale=scale, ratio=ratio),
         threshold=0.1 * area,
         anchors=(ANCHORS[0] * area, ANCHORS[1] * area),

@@ -1,6 +1,7 @@
 """A sweep as it stood at earlier budgets, against hand-made histories and a slow loop."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from analysis import horizon
 from analysis.outcomes import code
 from analysis.results import Results
 from study.records import tail_median
+from study.trial import Budget
 
 TASK = "manifold-d2"
 
@@ -161,6 +163,7 @@ def test_at_the_end_the_tail_is_the_primary_value(values, later):
     found = horizon.Curves(
         rows=pd.DataFrame({"status": ["completed"]}),
         unit="generator_steps",
+        even=len(values),
         steps=np.arange(1.0, len(values) + 1)[None],
         values=np.array([values]),
         counts=np.array([len(values)]),
@@ -181,6 +184,7 @@ def test_a_metric_that_is_one_function_of_steps_is_measured_alike_by_all(count, 
     found = horizon.Curves(
         rows=pd.DataFrame({"status": ["completed"] * 2}),
         unit="discriminator_steps",
+        even=count,
         steps=steps,
         values=np.exp(slope * steps / total),
         counts=np.array([count, count]),
@@ -271,6 +275,31 @@ def test_a_short_schedule_has_its_end_alone(ended, with_history):
     results = ended({"ns": [0.1]}, replicates=1, points=1)
     results = with_history(results, {results.plan["trial_id"][0]: [3, 2, 1]})
     assert horizon.budgets_of(horizon.curves(results, TASK)).tolist() == [300]
+
+
+# Schedules
+
+
+def test_late_evaluations_are_measured_at_their_places_in_any_budget(ended, with_history):
+    """Of 1,000 steps at 200, 400, 600 and 800, then at 840 to 1,000; the metric is e^(steps / 100)."""
+    results = ended({"ns": [1.0, None]}, replicates=2, points=1)
+    late = Budget(unit="generator_steps", steps=1000, evaluations=9, schedule="late").stops(1)
+    first, second = results.plan["trial_id"]
+    results = with_history(results, {name: [math.exp(stop / 100) for stop in late] for name in (first, second)})
+    read, places = results.read_history, np.array(late)
+    results = replace(
+        results,
+        plan=results.plan.assign(schedule="late"),
+        read_history=lambda names: read([]).assign(generator_steps=places[read([])["evaluation"]])[list(names)],
+    )
+    found = horizon.curves(results, TASK)
+    # 200 apart is a quarter of 800, whose places are .84, .88 .. 1 of it: the middle one is 736
+    assert horizon.budgets_of(found).tolist() == [800, 840, 880, 920, 960, 1000]
+    assert horizon.tail_at(found, 800).tolist() == pytest.approx([math.exp(7.36)] * 2)
+    assert np.isnan(horizon.tail_at(found, 799)).all()
+    # of nine even ones the middle of the last five would lie at 7 / 9
+    even = horizon.curves(replace(results, plan=results.plan.assign(schedule="even")), TASK)
+    assert horizon.tail_at(even, 900).tolist() == pytest.approx([math.exp(7)] * 2)
 
 
 # Equal work of the discriminator

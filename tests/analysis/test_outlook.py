@@ -27,13 +27,15 @@ def planned(monkeypatch):
         methods=("ns", "ns+gp1"),
         task="manifold-d2",
         evaluations=2,
+        schedule="even",
+        steps=100,
         **override,
     ):
         raw = {
             "name": "tiny",
             "tasks": [task],
             "methods": methods,
-            "budget": {"steps": 100, "evaluations": evaluations},
+            "budget": {"steps": steps, "evaluations": evaluations, "schedule": schedule},
             "space": {"override": {"lr": {"log_uniform": [1e-3, 1e-1]}} | override},
             "design": design,
             "execution": {"pack": pack, "device": "cpu"},
@@ -104,7 +106,28 @@ def test_evaluations_that_take_long_are_remarked(planned, monkeypatch):
     # of 3 evaluations none would do
     assert remarks(400.0, 3) == ["evaluations take 120.0% of the time of training: longer trials make it less"]
     assert remarks(200.0, 1) == ["evaluations take 20.0% of the time of training: longer trials make it less"]
+    # late ones are as few as do
+    late = planned(many, evaluations=6, schedule="late")["remarks"]
+    assert late == ["evaluations take 120.0% of the time of training: longer trials make it less"]
     assert planned(many, device="cuda")["evaluations_over_training"] is None
+
+
+def test_few_evaluations_before_the_end_are_remarked_unless_the_file_asks_for_them(planned):
+    sweep = {"points": 16, "replicates": 8}
+
+    def remarks(task, **budget):
+        return [remark for remark in planned(sweep, task=task, **budget)["remarks"] if "last fifth" in remark]
+
+    # of ring8 each takes as long as 20 steps: five, the least, of 1,000, and eight of 1,600
+    assert remarks("ring8", steps=1000, evaluations="auto", schedule="late") == [
+        "trials of ring8 have 0 evaluations before the last fifth of their budget: figures over the budget will show "
+        "little; budget.evaluations = 25 shows all of it, and takes longer"
+    ]
+    assert "have 3 evaluations before" in remarks("ring8", steps=1600, evaluations="auto", schedule="late")[0]
+    assert remarks("ring8", steps=2000, evaluations="auto", schedule="late") == []
+    assert remarks("manifold-d2", steps=1000, evaluations="auto", schedule="late") == []
+    assert remarks("ring8", steps=1000, evaluations=5, schedule="late") == []
+    assert remarks("ring8", steps=1000, evaluations=5) == []
 
 
 def test_the_half_widths_are_those_of_wilson_and_of_the_band_over_points(planned):

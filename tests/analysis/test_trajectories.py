@@ -96,6 +96,7 @@ def test_a_trial_has_one_ending_and_success_is_the_tables(values, status):
     found = horizon.Curves(
         rows=pd.DataFrame({"status": [status], "primary": [primary if status == "completed" else math.nan]}),
         unit="generator_steps",
+        even=len(values),
         steps=np.arange(len(values), dtype=float)[None],
         values=np.array([values]),
         counts=np.array([len(values)]),

@@ -119,7 +119,7 @@ def test_the_page_begins_with_the_ratios_in_words():
         "JAX.",
         "- A sweep takes 70 times less than in Ray Tune with a process for each trial, 14 times less than there "
         "with processes that are used again.",
-        "- By task, 25 evaluations take 0.4 to 9.3 % of the time of 5,000 steps of training with a penalty, and 0.6 to "
+        "- By task, evaluations take 0.4 to 9.3 % of the time of 1,000 steps of training with a penalty, and 0.6 to "
         "13 % of as many without.",
     ]
     assert list(page._summary({})) == []

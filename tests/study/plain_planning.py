@@ -31,7 +31,7 @@ from study.prng import root_key
 from study.schema import ENGINE_EPOCH, SCHEMA_VERSION
 from study.spec import Sweep
 from study.tasks.table import get_task
-from study.trial import Budget, Hyperparameters, Trial, digest, rounded, shared_config
+from study.trial import Hyperparameters, Trial, digest, rounded, shared_config
 
 Coordinates = Mapping[str, float]
 """A design point: hyperparameter to its coordinate in [0, 1)."""
@@ -206,7 +206,7 @@ def _trial(sweep: Sweep, task: str, label: str, configuration: Configuration, se
         method=name,
         label=label,
         hyperparameters=hyperparameters,
-        budget=Budget(unit=sweep.budget.unit, steps=sweep.budget.steps, evaluations=sweep.budget.evaluations),
+        budget=sweep.budget.of(task),
         seed=seed,
         config=digest([dict(configuration.shared), configuration.copy]),
         point=configuration.point,
@@ -285,6 +285,7 @@ def plan_rows(pack: Pack, sweep: str) -> list[dict[str, Any]]:
             "budget_unit": trial.budget.unit,
             "budget_steps": trial.budget.steps,
             "evaluations": trial.budget.evaluations,
+            "schedule": trial.budget.schedule,
         }
         for slot, trial in enumerate(pack.trials)
     ]

@@ -39,10 +39,10 @@ def test_a_broken_part_is_counted_when_it_is_whole(directory):
     assert tally.done == 1
 
 
-def test_work_under_way_is_the_evaluated_share_of_unfinished_packs(directory):
+def test_work_under_way_is_the_trained_share_of_unfinished_packs(directory):
     tally = Tally(directory, {"a": 4, "b": 2})
     for pack, trials, done in (("a", 4, 1), ("b", 2, 5)):
-        directory.write_json(f"progress/{pack}.json", {"pack": pack, "trials": trials, "evaluations": done, "of": 10})
+        directory.write_json(f"progress/{pack}.json", {"pack": pack, "trials": trials, "steps": done, "of": 10})
     assert tally.under_way() == pytest.approx(4 * 0.1 + 2 * 0.5)
     finish(directory, "b", "completed", "completed")
     tally.update()

@@ -163,7 +163,8 @@ LINES = [
     ("budget.steps = 1e3", "input should be a valid integer, written without point and exponent: 1000"),
     ("budget.steps = 1e300", "budget.steps = 1e+300: input should be a valid integer"),
     ("budget.steps = 10000000000000", "input should be less than or equal to 1000000000000"),
-    ("budget.evaluations = 0", "budget.evaluations = 0: input should be greater than 0"),
+    ("budget.evaluations = 0", "budget.evaluations = 0: input should be 'auto', or input should be greater than 0"),
+    ('budget.schedule = "latest"', "budget.schedule = \"latest\": input should be 'even' or 'late'"),
     ("execution.pack = 0", "execution.pack = 0: input should be 'auto', or input should be greater than 0"),
     (
         'execution.workers = "all"',
@@ -295,6 +296,9 @@ ROUND = [
     "space.override.beta1 = {when.optimiser.sgd = {uniform = [0, 1]}, choice = [0.5]}",
     'space.override.penalty_weight = {when.penalty.gp1 = "published", log_uniform = [0.1, 10]}',
     "space.override.lr = {choice = [1e-300, 1e16, 123456789]}",
+    'budget.schedule = "late"',
+    'budget.evaluations = "auto"',
+    "budget.evaluations = 1000000",
 ]
 
 
@@ -303,6 +307,46 @@ def test_the_normalised_file_is_the_same_sweep(line):
     sweep = parse_sweep(tomllib.loads(with_line(line) if line else FILE), source="f.toml")
     assert round_trip(sweep) == sweep
     assert to_toml(round_trip(sweep)) == to_toml(sweep)
+
+
+CLAIM = {"id": "c", "statement": "s", "source": "p", "methods": "ns", "direction": "lower"}
+PRUNED = {"trials": 8, "batch": 2, "pruner": "median"}
+
+
+@pytest.mark.parametrize(
+    ("budget", "others", "evaluations", "schedule"),
+    [
+        # of ring8, whose evaluation takes as long as 20 steps or so
+        ({"steps": 1000}, {}, 5, "late"),
+        ({"steps": 3000}, {}, 15, "late"),
+        ({"steps": 5000}, {}, 25, "even"),  # where late ones are even
+        ({"steps": 4000, "unit": "updates"}, {}, 10, "late"),
+        ({"steps": 1000}, {"tasks": ["manifold-d2"]}, 25, "even"),
+        # as the file says
+        ({"steps": 1000, "evaluations": "auto"}, {}, 5, "late"),
+        ({"steps": 1000, "evaluations": 10}, {}, 10, "even"),
+        ({"steps": 1000, "evaluations": 10, "schedule": "late"}, {}, 10, "late"),
+        ({"steps": 1000, "evaluations": 30, "schedule": "late"}, {}, 30, "even"),
+        ({"steps": 1000, "schedule": "late"}, {}, 5, "late"),
+        ({"steps": 1000, "schedule": "even"}, {}, 25, "even"),
+        # something looks at trials on their way
+        ({"steps": 1000}, {"claims": [CLAIM | {"measures": ["rising"]}]}, 25, "even"),
+        ({"steps": 1000}, {"claims": [CLAIM | {"measures": ["success"], "steps": 500}]}, 25, "even"),
+        ({"steps": 1000}, {"claims": [CLAIM | {"measures": ["success"]}]}, 5, "late"),
+        ({"steps": 1000}, {"search": PRUNED, "execution": {"pack": 1}}, 25, "even"),
+        ({"steps": 1000}, {"search": {"trials": 8}}, 5, "late"),
+        ({"steps": 1000, "evaluations": 7}, {"claims": [CLAIM | {"measures": ["rising"]}]}, 7, "even"),
+    ],
+)
+def test_evaluations_that_are_not_said_are_few_and_late_unless_something_looks_at_the_way(
+    budget, others, evaluations, schedule
+):
+    raw = {"name": "a", "tasks": ["ring8"], "methods": ["ns"], "space": {"override": {"lr": 0.1}}}
+    sweep = parse_sweep(raw | {"budget": budget} | others, source="f.toml")
+    found = sweep.budget.of(sweep.tasks[0])
+    assert (found.evaluations, found.schedule) == (evaluations, schedule)
+    assert round_trip(sweep).budget == sweep.budget
+    assert ("schedule" in tomllib.loads(to_toml(sweep))["budget"]) == (sweep.budget.schedule == "late")
 
 
 @pytest.mark.parametrize("design", ['kind = "grid"', 'kind = "grid"\nlevels = 4', 'kind = "table"\ntable = "x.csv"'])

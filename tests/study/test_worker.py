@@ -97,14 +97,16 @@ def test_trials_is_written_after_history(prepared, monkeypatch):
     assert written == ["history", "trials"]
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(0.0, [0, 1, 2]), (60.0, [0])])
-def test_progress_is_shown_at_evaluations_but_not_all_the_time(prepared, monkeypatch, seconds, expected):
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, [(0, 6), (3, 6), (5, 6), (6, 6)]), (60.0, [(0, 6)])])
+def test_progress_is_shown_in_steps_but_not_all_the_time(prepared, monkeypatch, seconds, expected):
+    """Evaluations after 5 and 6 steps, and 3 steps at once: where they lie says nothing of what is done."""
     monkeypatch.setattr(worker, "PROGRESS_SECONDS", seconds)
-    directory, pack = prepared()
+    monkeypatch.setattr("study.train.blocks", lambda steps, *_: (range(i, min(i + 3, steps.stop)) for i in steps[::3]))
+    directory, pack = prepared(budget={"steps": 6, "evaluations": 2, "schedule": "late"})
     real, shown = RunDirectory.write_json, []
 
     def write_json(self, name, content):
-        shown.extend([content["evaluations"]] if name.startswith("progress/") else [])
+        shown.extend([(content["steps"], content["of"])] if name.startswith("progress/") else [])
         real(self, name, content)
 
     monkeypatch.setattr(RunDirectory, "write_json", write_json)
