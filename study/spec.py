@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -36,6 +34,7 @@ from study.memory import bytes_of
 from study.methods import parse_method
 from study.paths import normal_paths
 from study.prior_checks import check_domains
+from study.refusals import sentence
 from study.search_checks import check_search, check_searching
 from study.tasks.table import get_task
 from study.toml_text import toml_lines
@@ -366,7 +365,7 @@ def parse_sweep(raw: Mapping[str, Any], *, source: str, stored: bool = False) ->
     try:
         return Sweep.model_validate(given, context={"stored": stored})
     except ValidationError as error:
-        raise UserError(f"{source}: {_sentence(error)}") from None
+        raise UserError(f"{source}: {sentence(error.errors(), _keys)}") from None
     except (UserError, DomainError) as error:
         raise UserError(f"{source}: {error}") from None
 
@@ -378,40 +377,15 @@ def _with_normal_paths(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
         raise UserError(f"{source}: {error}") from None
 
 
-def _sentence(error: ValidationError) -> str:
-    # a key that is missing may be there under a wrong name, which says more
-    first, *others = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    location = [str(part) for part in first["loc"]]
-    if location[-1:] and re.match(
-        r"literal\[|constrained-int$", location[-1]
-    ):  # one member of a union: join their rules
-        location = location[:-1]
-        first["msg"] += "".join(f", or {e['msg'].lower()}" for e in others if e["loc"][:-1] == first["loc"][:-1])
-    key = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        known = sorted(_keys(Sweep, location[:-1]))
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown key {key!r}: {hint}known here are {', '.join(known)}"
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    value = first["input"]
-    message = re.sub("^Value error, | after validation, not 0| or instance of .*", "", first["msg"])
-    message = (message[0].lower() + message[1:]).replace("tuple", "list").replace("dictionary", "table")
-    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        message += f", written without point and exponent: {value:.0f}"
-    shown = json.dumps(value, default=str)
-    return f"{key} = {shown if len(shown) < 120 else shown[:117] + '...'}: {message}"
-
-
-def _keys(model: type[BaseModel], location: list[str]) -> set[str]:
+def _keys(location: Sequence[str]) -> set[str]:
+    table: type[BaseModel] = Sweep
     for part in location:
-        annotation = model.model_fields[part].annotation
+        annotation = table.model_fields[part].annotation
         inner = (get_args(annotation) or (annotation,))[0]  # of a table that may be absent, the table
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return set(HYPERPARAMETERS)
-        model = inner
-    return set(model.model_fields)
+        table = inner
+    return set(table.model_fields)
 
 
 def to_toml(sweep: Sweep) -> str:

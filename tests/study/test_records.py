@@ -64,6 +64,17 @@ def test_a_planned_trial_is_the_same_after_its_row(planned):
     }
 
 
+def test_the_schedule_is_planned_and_a_plan_without_that_column_is_even(tiny):
+    for schedule in ("even", "late"):
+        sweep = tiny(budget={"steps": 60, "evaluations": 7, "schedule": schedule})
+        rows = plan_table(packs_of(sweep, expand(sweep)), "tiny").to_pylist()
+        assert {row["schedule"] for row in rows} == {schedule}
+        assert {trial_from_row(row).budget.schedule for row in rows} == {schedule}
+        if schedule == "even":
+            older = [{name: value for name, value in row.items() if name != "schedule"} for row in rows]
+            assert [trial_from_row(row) for row in older] == [trial_from_row(row) for row in rows]
+
+
 def test_a_plan_of_another_engine_is_refused(planned):
     row = plan_table(pack(planned.trials, capacity=2, device="cpu"), "tiny").to_pylist()[0]
     with pytest.raises(UserError, match=f"trial {row['trial_id'][:-1]}x was planned by another version of task"):

@@ -164,6 +164,10 @@ LINES = [
     ("budget.steps = 1e300", "budget.steps = 1e+300: input should be a valid integer"),
     ("budget.steps = 10000000000000", "input should be less than or equal to 1000000000000"),
     ("budget.evaluations = 0", "budget.evaluations = 0: input should be 'auto', or input should be greater than 0"),
+    (
+        "budget.evaluations = 5.0",
+        "input should be 'auto', or input should be a valid integer, written without point and exponent: 5",
+    ),
     ('budget.schedule = "latest"', "budget.schedule = \"latest\": input should be 'even' or 'late'"),
     ("execution.pack = 0", "execution.pack = 0: input should be 'auto', or input should be greater than 0"),
     (
