@@ -38,13 +38,13 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
 
     Returns:
         JSON data: counts of `trials`, `packs`, `points` (the units of independence), the share of `filled` slots,
-        `programs` (packs by what will train them where this machine is like the workers'),
-        `cells` (trials by task and method), `seconds` expected on the given workers and what evaluations take of them
-        for each second of training, `evaluations_over_training` (both None for a device without measured costs), the
-        half-widths of 95 % intervals to come (`success_half_width` at a success of one half, `profile_half_width`),
-        what the points can show in all (`sharpness`), and `remarks`. Of a sweep that searches, trials are slots:
-        nothing of points is there, and `search` has the number of `studies`, the `trials` and seeds of each, and the
-        `batch`.
+        `programs` (packs by what will train them where this machine is like the workers'), `cells` (trials by task and
+        method), `evaluations` of a trial by task (`count`, `schedule`), `seconds` expected on the given workers and
+        what evaluations take of them for each second of training, `evaluations_over_training` (both None for a device
+        without measured costs), the half-widths of 95 % intervals to come (`success_half_width` at a success of one
+        half, `profile_half_width`), what the points can show in all (`sharpness`), and `remarks`. Of a sweep that
+        searches, trials are slots: nothing of points is there, and `search` has the number of `studies`, the `trials`
+        and seeds of each, and the `batch`.
     """
     trials, capacities = packs.trials, packs.capacities.tolist()
     points = trials.points()
@@ -69,6 +69,7 @@ def outlook(sweep: Sweep, packs: Packs, *, workers: int, device: str) -> dict[st
         "device": device,
         "workers": workers,
         "seconds": _seconds(sweep, packs, [sum(cost) for cost in known], workers) if measured else None,
+        "evaluations": _measured(packs),
         "evaluations_over_training": share,
         "success_half_width": sharp.success[0.5],
         "profile_half_width": sharp.profile,
@@ -96,18 +97,28 @@ def _costly(sweep: Sweep, share: float) -> list[str]:
     return [f"evaluations take {share:.1%} of the time of training: {fewer}longer trials make it less"]
 
 
+def _measured(packs: Packs) -> list[dict[str, Any]]:
+    """How often trials are measured, by task: once, unless budgets of few steps make a difference."""
+    each = [(kind.task, kind.budget.evaluations, kind.budget.schedule) for kind in packs.kinds]
+    return [{"task": task, "count": count, "schedule": schedule} for task, count, schedule in dict.fromkeys(each)]
+
+
 def _late(sweep: Sweep, packs: Packs) -> list[str]:
-    """A remark where the file does not say how often to measure, and that is hardly ever before the end."""
-    if sweep.budget.evaluations != "auto":
-        return []
-    early = {kind.task: max(0, kind.budget.evaluations - LAST) for kind in packs.kinds if kind.budget.schedule == LATE}
-    few = {task: count for task, count in early.items() if count < LAST}
+    """A remark where the file does not say how often to measure, and that is seldom on the way."""
+    late = [kind for kind in packs.kinds if kind.budget.schedule == LATE] if sweep.budget.evaluations == "auto" else []
+    paces = {(kind.task, kind.hyperparameters.n_critic) for kind in late}
+    uneven = {kind.task for kind in late if sum(task == kind.task for task, _ in paces) > 1}
+    few = [kind for kind in late if kind.budget.evaluations < 2 * LAST or kind.task in uneven]
     if not few:
         return []
-    tasks, counts = ", ".join(few), sorted(set(few.values()))
+    early = sorted({max(0, kind.budget.evaluations - LAST) for kind in few})
+    tasks = ", ".join(dict.fromkeys(kind.task for kind in few))
+    first, *others, last = ["the way there", "how trials ended", *(["equal discriminator steps"] if uneven else [])]
+    most = min(MOST, *(kind.generator_steps for kind in few))
     return [
-        f"trials of {tasks} have {' or '.join(map(str, counts))} evaluations before the last fifth of their budget: "
-        f"figures over the budget will show little; budget.evaluations = {MOST} shows all of it, and takes longer"
+        f"trials of {tasks} have {' or '.join(map(str, early))} evaluations before the last fifth of their budget, "
+        f"which say little of {', '.join([first, *others])} and {last}: budget.evaluations = {most} says more and "
+        "takes longer"
     ]
 
 
@@ -142,6 +153,7 @@ def size_lines(found: Mapping[str, Any]) -> list[str]:
     return [
         f"{found['trials']} trials in {found['packs']} packs ({found['filled']:.0%} of slots filled), "
         f"prior {found['prior']}, {found['points']} points",
+        _often(found),
         f"expected time: {expected} on {found['workers']} {found['device']} workers, and some seconds to start",
     ]
 
@@ -154,8 +166,21 @@ def _search_lines(found: Mapping[str, Any], search: Mapping[str, Any], expected:
         f"{search['trials']} configurations{seeds}, asked for in batches of {batch}: slots, not points",
         f"{found['trials']} trials in {found['packs']} packs ({found['filled']:.0%} of slots filled), "
         f"prior {found['prior']}",
+        _often(found),
         f"expected time: {expected} on {found['workers']} {found['device']} workers, a study's batches in turn",
     ]
+
+
+def _often(found: Mapping[str, Any]) -> str:
+    """How often trials are measured: tasks that are measured alike together."""
+    tasks: dict[tuple[int, str], list[str]] = {}
+    for each in found["evaluations"]:
+        tasks.setdefault((each["count"], each["schedule"]), []).append(each["task"])
+    listed = []
+    for (count, schedule), names in tasks.items():
+        where = f"{', '.join(names)} " if len(tasks) > 1 else ""
+        listed.append(f"{where}{count}, {'late' if schedule == LATE else 'evenly spaced'}")
+    return f"evaluations of a trial: {'; '.join(listed)}"
 
 
 def sharpness_lines(found: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,9 @@ ENDINGS = ("success", "never reached", "reached and lost", "collapsed", "diverge
 BETTER = 0.25
 """Log score (0 at the anchor of an untrained generator, 1 at that of a perfect one) from which a trial had got away."""
 
+GAP = 0.5
+"""Of a trial's steps: as many without an evaluation may hide that it was at the threshold and lost it."""
+
 RISE = 0.95
 """Confidence that an interval called rising is no noise."""
 
@@ -48,13 +51,14 @@ def endings(results: Results, task: str) -> pd.DataFrame:
 
     - `diverged`, `oom`: as its status says;
     - `success`: the primary value, a median over the last evaluations, is at or below the threshold;
-    - `undecided`: without a row, stopped, or completed above the threshold without a history that says how;
+    - `undecided`: without a row, stopped, or completed above the threshold without a history;
     - `collapsed`: the primary value is at or above the anchor that scores 0 (about what an untrained or constant
       generator has), though some evaluation had scored `BETTER` or more on the way from there to the other anchor, in
       logarithms. What is stored is one number of the generator, so a loss of modes that costs less than that is not
       called a collapse;
     - `reached and lost`: some evaluation was at or below the threshold;
-    - `never reached`: none was.
+    - `never reached`: none was; where more than `GAP` of the trial's steps lie between two evaluations, or before the
+      first, nobody knows, and it is `undecided`.
     """
     found = horizon.curves(results, task)
     return found.rows[["trial_id", "method"]].assign(ending=_endings(found, results.facts(task)))
@@ -74,8 +78,17 @@ def _endings(found: Curves, facts: TaskFacts) -> npt.NDArray[np.object_]:
             "undecided": ~completed | (found.counts == 0),
             "collapsed": better & (primary >= facts.anchor_high),
             "reached and lost": best <= facts.threshold,
+            "never reached": _followed(found),
         }
-    return np.select(list(cases.values()), list(cases), default="never reached").astype(object)
+    return np.select(list(cases.values()), list(cases), default="undecided").astype(object)
+
+
+def _followed(found: Curves) -> BoolArray:
+    """Which trials were evaluated after each `GAP` of their steps at least, shape (trials,)."""
+    if not found.counts.any():
+        return np.zeros(len(found.counts), dtype=np.bool_)
+    apart = np.diff(found.steps, axis=1, prepend=0.0)
+    return np.asarray((found.counts > 0) & (np.nan_to_num(apart).max(axis=1) <= GAP * found.done), dtype=np.bool_)
 
 
 def untrained_share(results: Results, task: str, method: str) -> Estimate | None:
@@ -83,12 +96,13 @@ def untrained_share(results: Results, task: str, method: str) -> Estimate | None
 
     Returns:
         A share of the design points with failures, a point's failures averaged first; None where nothing failed, or
-        where no history says how.
+        where the history of a trial does not say how.
     """
     found = horizon.curves(results, task)
-    ending = _endings(found, results.facts(task))
-    failed = (found.rows["method"] == method).to_numpy() & ~np.isin(ending, ("success", "undecided"))
-    if not failed.any() or not found.counts.any():
+    ending, own = _endings(found, results.facts(task)), (found.rows["method"] == method).to_numpy()
+    failed = own & ~np.isin(ending, ("success", "undecided"))
+    unknown = own & (ending == "undecided") & (found.rows["status"] == Status.COMPLETED.value) & (found.counts > 0)
+    if not failed.any() or not found.counts.any() or unknown.any():
         return None
     arm = Arm(sample(found.rows[failed]))
     return _stated(results, intervals.wilson_mean(arm.means(ending[failed] == "never reached")))

@@ -90,7 +90,7 @@ def _lines(name: str, penalised: tuple[float, float], plain: tuple[float, float]
 
 def most_often(task: str, least: int, most: int) -> float:
     """Evaluations for each step, of budgets between two, of the one that has most of them by default."""
-    budgets = (BudgetTable(steps=steps).settled(watched=False).of(task) for steps in range(least, most + 1))
+    budgets = (BudgetTable(steps=steps).settled(watched=False).of(task, 1) for steps in range(least, most + 1))
     return max(budget.evaluations / budget.steps for budget in budgets)
 
 

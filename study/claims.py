@@ -201,7 +201,7 @@ class Claim:
 
 def looks_back(check: Check) -> bool:
     """True where a check is about how trials stood on their way, not at their end alone."""
-    return check.steps is not None or check.measure in COURSE
+    return check.steps is not None or check.at == "best" or check.measure in COURSE
 
 
 def differences(check: Check) -> bool:

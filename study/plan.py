@@ -249,7 +249,7 @@ def _kinds(
                 method=method,
                 label=label,
                 hyperparameters=hyperparameters,
-                budget=sweep.budget.of(task),
+                budget=sweep.budget.of(task, hyperparameters.n_critic),
                 seed=0,
                 config=found.config[first],
                 point=int(found.point[first]),

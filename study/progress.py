@@ -69,7 +69,8 @@ class Tally:
         total = 0.0
         for content in self.directory.read_all_json("progress").values():
             if content["pack"] not in self.seen:
-                total += content["trials"] * content["steps"] / content["of"]
+                # of a worker of an earlier version, evaluations
+                total += content["trials"] * content.get("steps", content.get("evaluations", 0)) / content["of"]
         return total
 
     def failed_attempts(self) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -68,22 +68,23 @@ class BudgetTable(_Table):
 
     def settled(self, *, watched: bool) -> BudgetTable:
         """With what the file leaves out; `watched` if something asks how trials stood on their way."""
-        count, schedule = self.evaluations, self.schedule
-        if count == "auto" and not watched and "schedule" not in self.model_fields_set:
-            schedule = LATE
-        if count == "auto" and schedule == EVEN:
+        count = self.evaluations
+        even = self.schedule == EVEN and (count != "auto" or "schedule" in self.model_fields_set)
+        if count == "auto" and (watched or even):
             count = MOST
         # from so many on there is no difference, which must not make one
-        schedule = EVEN if count != "auto" and count >= MOST else schedule
+        schedule = EVEN if even or (count != "auto" and count >= MOST) else LATE
         return self.model_copy(update={"evaluations": count, "schedule": schedule})
 
-    def of(self, task: str) -> Budget:
-        """The budget of a task's trials."""
+    def of(self, task: str, n_critic: int) -> Budget:
+        """The budget of a task's trials with so many updates of the discriminator in a step."""
         count = self.evaluations
         if count == "auto":
             count = default_evaluations(self.unit, self.steps, get_task(task).evaluation_steps)
         schedule: Schedule = self.schedule if count < MOST else EVEN
-        return Budget(unit=self.unit, steps=self.steps, evaluations=count, schedule=schedule)
+        found = Budget(unit=self.unit, steps=self.steps, evaluations=count, schedule=schedule)
+        few = max(1, found.generator_steps(n_critic))
+        return replace(found, evaluations=few) if self.evaluations == "auto" and few < count else found
 
 
 def _stored(info: ValidationInfo) -> bool:
@@ -347,9 +348,9 @@ def _texts(content: object) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     elif isinstance(content, Mapping):
-        yield from itertools.chain.from_iterable(map(_texts, content.values()))
+        yield from (text for part in content.values() for text in _texts(part))
     elif isinstance(content, list | tuple):
-        yield from itertools.chain.from_iterable(map(_texts, content))
+        yield from (text for part in content for text in _texts(part))
 
 
 def parse_sweep(raw: Mapping[str, Any], *, source: str, stored: bool = False) -> Sweep:

@@ -280,8 +280,10 @@ def _first_difference(directory: RunDirectory, sweep: Sweep) -> str:
     now = flat(tomllib.loads(to_toml(sweep)))
     ignored = ("notice", "confirmatory", "claims", "ranges", "execution")
     for key in [*before, *(key for key in now if key not in before)]:
-        if before.get(key) != now.get(key) and not key.startswith(ignored):
-            return f"{key} was {before.get(key, 'not set')} and is {now.get(key, 'not set')}"
+        old, new = before.get(key, "not set"), now.get(key, "not set")
+        if old != new and not key.startswith(ignored):
+            way = f" (with {key} = {old} in the file it goes on)" if new == "auto" else ""
+            return f"{key} was {old} and is {new}{way}"
     return (
         "the same file gave other trials there (a file of yours that it names, your images, its design table, a task's "
         f"version or the engine's epoch is another; here {ENGINE_EPOCH})"

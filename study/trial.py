@@ -116,7 +116,7 @@ def default_evaluations(unit: str, steps: int, each: int) -> int:
         steps: The budget.
         each: Steps that take as long as an evaluation.
     """
-    return min(MOST, max(LAST, int(SHARE * steps / STEP[unit] / each)), steps)
+    return min(MOST, max(LAST, int(SHARE * steps / STEP[unit] / each)))
 
 
 @dataclass(frozen=True, kw_only=True)

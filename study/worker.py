@@ -35,8 +35,8 @@ from study.trial import Trial, digest
 CHECKPOINT_ABOVE_SECONDS = 60.0
 """Packs expected to take longer keep a checkpoint, at every evaluation and at least as often as this."""
 
-PROGRESS_SECONDS = 1.0
-"""Between two notes of progress: blocks of steps may take some milliseconds, and a request to a bucket takes many."""
+PROGRESS_SECONDS, PROGRESS_NOTES = 1.0, 25
+"""Between two notes of progress, and how many there are at most: a request to a bucket takes many milliseconds."""
 
 OF_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO}
 """Errors of storage itself, which may be over before it is asked again."""
@@ -287,11 +287,14 @@ def _probe(directory: RunDirectory) -> None:
 def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int, program: str) -> PackState:
     """Train, showing progress now and then, and checkpointing if it will take long."""
     kept = _Kept(work, trials, capacity)
-    total, told = trials[0].budget.evaluations, [time.monotonic()]
+    total, whole = trials[0].budget.evaluations, trials[0].generator_steps
+    state = kept.restored(program)
+    told = [(time.monotonic(), state.step if state else 0)]
 
     def after_block(state: PackState) -> None:
-        if time.monotonic() - told[0] >= PROGRESS_SECONDS:
-            told[0] = time.monotonic()
+        since, step = told[-1]
+        if time.monotonic() - since >= PROGRESS_SECONDS and PROGRESS_NOTES * (state.step - step) >= whole:
+            told.append((time.monotonic(), state.step))
             _report(work, trials, int(diverged(state, trials).sum()), state.step)
         kept.after(state)
 
@@ -303,8 +306,7 @@ def _train(work: _Work, trials: Sequence[Trial], capacity: int, *, samples: int,
             if work.stop(trials[0], done, value):
                 raise _Stopped(state)
 
-    state = kept.restored(program)
-    _report(work, trials, 0, state.step if state else 0)
+    _report(work, trials, 0, told[0][1])
     try:
         return train(
             trials,

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from analysis.outlook import needed, needed_lines, outlook, sharpness_lines
+from analysis.outlook import needed, needed_lines, outlook, sharpness_lines, size_lines
 from study.capacity import CPU_MILLISECONDS
 from study.errors import UserError
 from study.plan import expand
@@ -120,14 +120,32 @@ def test_few_evaluations_before_the_end_are_remarked_unless_the_file_asks_for_th
 
     # of ring8 each takes as long as 20 steps: five, the least, of 1,000, and eight of 1,600
     assert remarks("ring8", steps=1000, evaluations="auto", schedule="late") == [
-        "trials of ring8 have 0 evaluations before the last fifth of their budget: figures over the budget will show "
-        "little; budget.evaluations = 25 shows all of it, and takes longer"
+        "trials of ring8 have 0 evaluations before the last fifth of their budget, which say little of the way there "
+        "and how trials ended: budget.evaluations = 25 says more and takes longer"
     ]
     assert "have 3 evaluations before" in remarks("ring8", steps=1600, evaluations="auto", schedule="late")[0]
+    assert "evaluations = 20 says" in remarks("ring8", steps=20, evaluations="auto", schedule="late")[0]
     assert remarks("ring8", steps=2000, evaluations="auto", schedule="late") == []
     assert remarks("manifold-d2", steps=1000, evaluations="auto", schedule="late") == []
     assert remarks("ring8", steps=1000, evaluations=5, schedule="late") == []
     assert remarks("ring8", steps=1000, evaluations=5) == []
+    # a fifth of the budget of those with five updates of the discriminator would have to be known
+    crossed = {"task": "ring8", "evaluations": "auto", "schedule": "late", "n_critic": {"cross": [1, 5]}}
+    assert "have 5 evaluations" in (found := remarks(steps=2000, **crossed))[0]
+    assert "the way there, how trials ended and equal discriminator steps: budget" in found[0]
+    assert remarks(steps=5000, **crossed) == []
+
+
+def test_the_plan_says_how_often_trials_are_measured(planned):
+    def told(task, **budget):
+        found = planned({"points": 16}, task=task, **budget)
+        (line,) = [line for line in size_lines(found) if line.startswith("evaluations")]
+        return found["evaluations"], line
+
+    late = [{"task": "ring8", "count": 5, "schedule": "late"}]
+    assert told("ring8", steps=1000, evaluations="auto", schedule="late") == (late, "evaluations of a trial: 5, late")
+    even = [{"task": "ring8", "count": 4, "schedule": "even"}]
+    assert told("ring8", evaluations=4) == (even, "evaluations of a trial: 4, evenly spaced")
 
 
 def test_the_half_widths_are_those_of_wilson_and_of_the_band_over_points(planned):

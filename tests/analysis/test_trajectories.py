@@ -1,6 +1,7 @@
 """Endings, success over the budget, times to the threshold and rising steps, against hand-made histories."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,29 @@ def test_without_a_history_only_what_the_table_says_is_known(build):
     above = (found["status"] == "completed") & (found["primary"] > 0.2)
     assert set(found.loc[above, "ending"]) == {"undecided"}
     assert set(found.loc[~above, "ending"]) == {"success", "diverged", "oom"}
+
+
+def test_what_was_hardly_looked_at_is_not_called_never_reached(ended, with_history):
+    """Of 1,000 steps, evaluations from 500 on hide no more than half of them; those from 501 on do."""
+    results = ended({"ns": [1.0, 1.0, 1.0, 0.1]}, replicates=2, points=2)
+    ids, stops = list(results.plan["trial_id"]), {0: [500, 1000], 1: [501, 1000], 2: [840, 1000], 3: [840, 1000]}
+    values = {ids[0]: [1.0, 1.0], ids[1]: [1.0, 1.0], ids[2]: [0.1, 1.0], ids[3]: [0.1, 0.1]}
+    done = results.trials.assign(generator_steps=1000, discriminator_steps=1000, updates=2000)
+    read = with_history(results, values).read_history
+    places = {(ids[trial], index): stop for trial, found in stops.items() for index, stop in enumerate(found)}
+
+    def history(names):
+        frame = read([])
+        frame["generator_steps"] = [places[key] for key in zip(frame["trial_id"], frame["evaluation"], strict=True)]
+        return frame[list(names)] if names else frame
+
+    results = replace(results, trials=done, read_history=history)
+    found = module.endings(results, TASK).set_index("trial_id")["ending"]
+    assert found[ids].tolist() == ["never reached", "undecided", "reached and lost", "success"]
+    assert module.untrained_share(results, TASK, "ns") is None
+    places[ids[1], 0] = 500
+    share = module.untrained_share(replace(results), TASK, "ns")
+    assert share.value == pytest.approx(2 / 3)
 
 
 @settings(max_examples=100, deadline=None)

@@ -206,7 +206,7 @@ def _trial(sweep: Sweep, task: str, label: str, configuration: Configuration, se
         method=name,
         label=label,
         hyperparameters=hyperparameters,
-        budget=sweep.budget.of(task),
+        budget=sweep.budget.of(task, hyperparameters.n_critic),
         seed=seed,
         config=digest([dict(configuration.shared), configuration.copy]),
         point=configuration.point,

@@ -49,6 +49,12 @@ def test_work_under_way_is_the_trained_share_of_unfinished_packs(directory):
     assert tally.under_way() == pytest.approx(0.4)
 
 
+def test_a_note_of_an_earlier_version_counts_evaluations(directory):
+    tally = Tally(directory, {"a": 4})
+    directory.write_json("progress/a.json", {"pack": "a", "trials": 4, "evaluations": 1, "of": 2})
+    assert tally.under_way() == 2.0
+
+
 def test_failed_attempts_are_counted(directory):
     for name, outcome in (("a.0", "failed"), ("a.1", "committed"), ("b.0", "started"), ("b.1", "failed")):
         directory.write_json(f"attempts/{name}.json", {"outcome": outcome})

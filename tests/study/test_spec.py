@@ -331,12 +331,15 @@ PRUNED = {"trials": 8, "batch": 2, "pruner": "median"}
         ({"steps": 1000, "evaluations": 10}, {}, 10, "even"),
         ({"steps": 1000, "evaluations": 10, "schedule": "late"}, {}, 10, "late"),
         ({"steps": 1000, "evaluations": 30, "schedule": "late"}, {}, 30, "even"),
+        ({"steps": 3}, {}, 3, "late"),
         ({"steps": 1000, "schedule": "late"}, {}, 5, "late"),
         ({"steps": 1000, "schedule": "even"}, {}, 25, "even"),
         # something looks at trials on their way
         ({"steps": 1000}, {"claims": [CLAIM | {"measures": ["rising"]}]}, 25, "even"),
         ({"steps": 1000}, {"claims": [CLAIM | {"measures": ["success"], "steps": 500}]}, 25, "even"),
+        ({"steps": 1000}, {"claims": [CLAIM | {"measures": ["success"], "at": "best"}]}, 25, "even"),
         ({"steps": 1000}, {"claims": [CLAIM | {"measures": ["success"]}]}, 5, "late"),
+        ({"steps": 1000, "schedule": "late"}, {"search": PRUNED, "execution": {"pack": 1}}, 25, "even"),
         ({"steps": 1000}, {"search": PRUNED, "execution": {"pack": 1}}, 25, "even"),
         ({"steps": 1000}, {"search": {"trials": 8}}, 5, "late"),
         ({"steps": 1000, "evaluations": 7}, {"claims": [CLAIM | {"measures": ["rising"]}]}, 7, "even"),
@@ -347,7 +350,7 @@ def test_evaluations_that_are_not_said_are_few_and_late_unless_something_looks_a
 ):
     raw = {"name": "a", "tasks": ["ring8"], "methods": ["ns"], "space": {"override": {"lr": 0.1}}}
     sweep = parse_sweep(raw | {"budget": budget} | others, source="f.toml")
-    found = sweep.budget.of(sweep.tasks[0])
+    found = sweep.budget.of(sweep.tasks[0], 1)
     assert (found.evaluations, found.schedule) == (evaluations, schedule)
     assert round_trip(sweep).budget == sweep.budget
     assert ("schedule" in tomllib.loads(to_toml(sweep))["budget"]) == (sweep.budget.schedule == "late")

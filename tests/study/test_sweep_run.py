@@ -175,6 +175,10 @@ def test_a_lost_plan_part_is_planned_again_beside_the_others(root, tiny, run_her
     ("change", "difference"),
     [
         ({"budget": {"steps": 7, "evaluations": 2}}, "budget.steps was 6 and is 7"),
+        (
+            {"budget": {"steps": 6}},
+            r"budget.evaluations was 2 and is auto \(with budget.evaluations = 2 in the file it goes on\)",
+        ),
         ({"methods": ["ns+gp1"]}, r"methods was \['ns'\] and is \['ns\+gp1'\]"),
         ({"design": {"points": 1}}, "design.points was 2 and is 1"),
         ({"design": {"points": 2, "seed": 3}}, "design.seed was 0 and is 3"),

@@ -116,7 +116,7 @@ def test_from_25_evaluations_on_late_ones_are_even(steps):
 @pytest.mark.parametrize(
     ("unit", "steps", "each", "count"),
     [
-        ("generator_steps", 3, 30, 3),
+        ("generator_steps", 3, 30, 5),
         ("generator_steps", 1000, 30, 5),
         ("generator_steps", 1799, 30, 5),
         ("generator_steps", 1800, 30, 6),
@@ -144,7 +144,7 @@ def test_by_default_evaluations_take_a_tenth_of_the_time_of_training_at_most(tas
     """By the measured costs of compiled programs, beside which evaluations take most."""
     hyperparameters = replace(TRIAL.hyperparameters, n_critic=n_critic, penalty_weight=1.0 if penalised else None)
     for steps in (LEAST[unit], 3 * LEAST[unit] + 1, 100 * LEAST[unit]):
-        budget = BudgetTable(unit=unit, steps=steps).settled(watched=False).of(task)
+        budget = BudgetTable(unit=unit, steps=steps).settled(watched=False).of(task, n_critic)
         trial = replace(TRIAL, task=task, method="ns", hyperparameters=hyperparameters, budget=budget)
         cost = seconds_of(trial, 32, "cpu", "native")
         assert cost.evaluations <= 0.1 * cost.training

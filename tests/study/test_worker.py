@@ -114,6 +114,21 @@ def test_progress_is_shown_in_steps_but_not_all_the_time(prepared, monkeypatch, 
     assert shown == expected
 
 
+def test_after_the_first_note_of_progress_there_are_at_most_25_however_many_blocks_there_are(prepared, monkeypatch):
+    monkeypatch.setattr(worker, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("study.train.blocks", lambda steps, *_: (range(i, i + 1) for i in steps))
+    directory, pack = prepared(budget={"steps": 100, "evaluations": 2})
+    real, shown = RunDirectory.write_json, []
+
+    def write_json(self, name, content):
+        shown.extend([content["steps"]] if name.startswith("progress/") else [])
+        real(self, name, content)
+
+    monkeypatch.setattr(RunDirectory, "write_json", write_json)
+    run_pack(directory.root, pack)
+    assert shown == [0, *range(4, 101, 4)]
+
+
 # Out of memory
 
 
