@@ -51,8 +51,7 @@ def unsound(evaluation: Evaluation, kind: Trial) -> NDArray[np.bool_]:
     """Which slots (c,) of a pack of trials like one of them had diverged by an evaluation, or are found so by it."""
     values = evaluation.values
     sound = np.minimum(values["sound_d"] // kind.hyperparameters.n_critic, values["sound_g"]) >= evaluation.step
-    for name in _judged(kind):
-        sound &= np.isfinite(values[name])
+    sound &= np.isfinite(np.array([values[name] for name in _judged(kind)])).all(axis=0)
     return np.logical_not(sound)
 
 

@@ -254,10 +254,11 @@ def measure(
     """Measure every slot now: the task's metrics, and what the updates said of themselves."""
     index = len(state.evaluations)
     values = evaluate(game, state.tensors, keys, index=index, look=look, program=state.program)
-    values |= {name: state.tensors[name] for name in MEASURED}
     # together, for each transfer from a GPU waits for it
-    rows = torch.stack([value.to(keys.device, torch.float64) for value in values.values()]).cpu().numpy()
-    return Evaluation(state.step, dict(zip(values, rows, strict=True)))
+    measured = torch.stack([state.tensors[name] for name in MEASURED]).to(torch.float64)
+    found = torch.stack([value.to(keys.device, torch.float64) for value in values.values()])
+    rows = torch.cat([found, measured]).cpu().numpy()
+    return Evaluation(state.step, dict(zip((*values, *MEASURED), rows, strict=True)))
 
 
 def _hyperparameters(slots: Sequence[Trial], *, device: str, dtype: torch.dtype) -> Tensors:
