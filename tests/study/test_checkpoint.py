@@ -69,6 +69,13 @@ def test_nor_does_it_between_evaluations(small_pack, method, monkeypatch):
     resumed_is_whole(pack, between=True)
 
 
+def test_nor_does_it_where_evaluations_are_late(small_pack, monkeypatch):
+    monkeypatch.setitem(module.DRAWS_AT_ONCE, "cpu", 1)
+    pack = small_pack(steps=12, evaluations="auto")
+    assert module.schedule(pack.trials[0]) == [8, 9, 10, 11, 12]
+    resumed_is_whole(pack, between=True)
+
+
 def test_short_packs_are_resumed_too(small_pack):
     pack = small_pack(points=2, capacity=4, steps=4, evaluations=2)
     resumed_is_whole(pack)
