@@ -52,7 +52,7 @@ class _Table(BaseModel):
 
 
 class BudgetTable(_Table):
-    """[budget]: how long each trial trains, and how often and when it is measured; see `Sweep` for what is left out."""
+    """[budget]: how long each trial trains, and how often and when it is measured."""
 
     unit: str = "generator_steps"
     steps: int = Field(gt=0, le=10**12)

@@ -27,7 +27,7 @@ MOST, LAST = 25, 5
 """Evaluations from which on both are the same, and those of the last fifth of so many."""
 
 STEP = {"generator_steps": 1.0, "discriminator_steps": 1.5, "updates": 2.0}
-"""A step with n_critic 1 in each unit, in updates of the discriminator by what they take of its time."""
+"""What a budget in each unit pays for a step's time with n_critic 1, of which the discriminator takes two thirds."""
 
 SHARE = 0.1
 """Of the time of training, what evaluations may take by default."""
