@@ -286,12 +286,11 @@ INLINE double arc_tangent(double x) { return __builtin_atan(x); }
 
 template <class To, class From> INLINE To bits(From value) { return __builtin_bit_cast(To, value); }
 
-// exp(x) for double, relative error below 1e-11; 0 and infinity beyond the range of float
-INLINE double exp_about(double x) {
-  const double bounded = x < -800.0 ? -800.0 : x > 700.0 ? 700.0 : x;  // NaN stays
-  const double shifted = bounded * 1.4426950408889634 + 0x1.8p52;      // rounds to an integer in the low bits
+// exp(x) for double from -700 to 700, relative error below 1e-11; NaN stays, if it was one of float
+INLINE double exp_within(double x) {
+  const double shifted = x * 1.4426950408889634 + 0x1.8p52;  // rounds to an integer in the low bits
   const double n = shifted - 0x1.8p52;
-  const double r = (bounded - n * 0.6931471803691238) - n * 1.9082149292705877e-10;
+  const double r = (x - n * 0.6931471803691238) - n * 1.9082149292705877e-10;
   double p = 1.0 / 3628800;
   p = p * r + 1.0 / 362880;
   p = p * r + 1.0 / 40320;
@@ -304,7 +303,12 @@ INLINE double exp_about(double x) {
   p = p * r + 1.0;
   p = p * r + 1.0;
   const int64_t exponent = bits<int64_t>(shifted) << 52;
-  const double scaled = bits<double>(bits<int64_t>(p) + exponent);
+  return bits<double>(bits<int64_t>(p) + exponent);
+}
+// the same for any double; 0 and infinity beyond the range of float
+INLINE double exp_about(double x) {
+  const double bounded = x < -800.0 ? -800.0 : x > 700.0 ? 700.0 : x;  // NaN stays
+  const double scaled = exp_within(bounded);
   return bounded < -700.0 ? 0.0 : bounded != bounded ? bounded : scaled;
 }
 
@@ -360,10 +364,10 @@ template <class T> INLINE T softplus_slope(T slope, T x, T beta, T threshold) {
 }
 
 INLINE float tanh_of(float x) {
-  const double wide = x, size = wide < 0.0 ? -wide : wide, e = exp_about(-2.0 * size);
+  const double wide = x, size = __builtin_fabs(wide), twice = -2.0 * size;
+  const double e = exp_within(twice < -100.0 ? -100.0 : twice);  // which is nothing beside 1
   const double outer = (1.0 - e) / (1.0 + e), inner = size - size * size * size * (1.0 / 3);
-  const double found = size < 0.001 ? inner : outer;
-  return float(wide < 0.0 ? -found : found);
+  return float(__builtin_copysign(size < 0.001 ? inner : outer, wide));
 }
 INLINE double tanh_of(double x) { return __builtin_tanh(x); }
 INLINE float sigmoid(float x) { return float(1.0 / (1.0 + exp_about(-double(x)))); }
