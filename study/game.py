@@ -83,7 +83,7 @@ class Game:
         """True where batches come with the classes of their real samples."""
         return self.conditional or (self.method.loss_entry.supervised is not None and self.task.label is not None)
 
-    @property
+    @cached_property
     def components(self) -> int:
         """Generators, and discriminators, of the game."""
         return self.method.components

@@ -255,7 +255,7 @@ def measure(
     index = len(state.evaluations)
     values = evaluate(game, state.tensors, keys, index=index, look=look, program=state.program)
     # together, for each transfer from a GPU waits for it
-    measured = torch.stack([state.tensors[name] for name in MEASURED]).to(torch.float64)
+    measured = torch.stack([state.tensors[name] for name in MEASURED])
     found = torch.stack([value.to(keys.device, torch.float64) for value in values.values()])
     rows = torch.cat([found, measured]).cpu().numpy()
     return Evaluation(state.step, dict(zip((*values, *MEASURED), rows, strict=True)))

@@ -137,7 +137,7 @@ def compiled_or_none(make: Callable[[], Made]) -> Made | None:
 
 def _dense(tensor: Tensor) -> Tensor:
     """A tensor whose trials are dense; they may lie apart, or be one."""
-    return tensor if tensor[:1].is_contiguous() else tensor.contiguous()
+    return tensor if tensor.is_contiguous() or tensor[:1].is_contiguous() else tensor.contiguous()
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
