@@ -69,10 +69,17 @@ def show(at: Snapshot, look: Callable[[Tensor], Tensor], points: Tensor, *, tria
     return torch.cat([look(part) for part in parts], 1).double()
 
 
+def lengths(slope: Tensor) -> Tensor:
+    """Euclidean lengths (c, n), float64, of vectors (c, n, d): trial by trial, so that squares stay in the cache."""
+    if not len(slope):
+        return slope.new_empty(slope.shape[:2], dtype=torch.float64)
+    return torch.stack([trial.double().square().sum(-1) for trial in slope]).sqrt()
+
+
 def show_both(at: Snapshot, points: Tensor, *, trials: int, batch: int) -> tuple[Tensor, Tensor]:
-    """What `show` gives for `critic` and for `slope`."""
+    """What `show` gives for `critic` and for `slope`; slopes may come in the discriminators' own precision."""
     if at.whole and at.critic_and_slope:
         outputs, slope = at.critic_and_slope(points.expand(trials, *points.shape[-2:]))
-        return outputs.double(), slope.double()
+        return outputs.double(), slope
     outputs, slope = (show(at, look, points, trials=trials, batch=batch) for look in (at.critic, at.slope))
     return outputs, slope

@@ -14,7 +14,7 @@ from study.metrics.gaussian import Gaussian, frechet
 from study.metrics.trials import all_finite_or_nan, by_rows, in_order
 from study.tasks import digits_data
 from study.tasks.base import Control, Snapshot, Task
-from study.tasks.critics import ONE_LOGIT, show, show_both
+from study.tasks.critics import ONE_LOGIT, lengths, show, show_both
 from study.tasks.digits import digits, references
 from study.tasks.digits_classifier import logits
 
@@ -57,7 +57,8 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     data, distance = digits_data.load(), frechet_to_test(at)
     (train, fake), slopes = _on_lines(at)
     heldout, kept = outputs(data.test.images), outputs(data.selection.images)
-    ranks = [ranked_above(real, fake) for real in (train, heldout, kept)]
+    ordered = in_order(fake)
+    ranks = [ranked_above(real, ordered) for real in (train, heldout, kept)]
     values = {
         "rank_gap": _where_there_is_a_game(ranks[0] - ranks[1], distance),
         "rank_train": ranks[0],
@@ -89,17 +90,17 @@ def _on_lines(at: Snapshot) -> tuple[list[Tensor], Slopes]:
     line = torch.lerp(samples[:, : len(t)].to(real.dtype), real, t)
     pairs = [show_both(at, x, trials=trials, batch=batch) for x in (real, samples)]
     slopes = *(slope for _, slope in pairs), show(at, at.slope, line, trials=trials, batch=batch)
-    return [outputs[..., 0] for outputs, _ in pairs], Slopes(*(slope.square().sum(-1).sqrt() for slope in slopes))
+    return [outputs[..., 0] for outputs, _ in pairs], Slopes(*map(lengths, slopes))
 
 
-def ranked_above(real: Tensor, fake: Tensor) -> Tensor:
-    """How often (c,) one of the first outputs (c, n) is above one of the second (c, m), ties half.
+def ranked_above(real: Tensor, ordered: Tensor) -> Tensor:
+    """How often (c,) one of the first outputs (c, n) is above one of the second (c, m), which are in order; ties half.
 
     The area under the ROC curve, which no scale and no constant in the outputs changes.
     """
-    ordered, real = in_order(fake), real.contiguous()
+    real = real.contiguous()
     below, up_to = (torch.searchsorted(ordered, real, right=right) for right in (False, True))
-    return (below + up_to).double().mean(-1) / (2 * fake.shape[-1])
+    return (below + up_to).double().mean(-1) / (2 * ordered.shape[-1])
 
 
 def frechet_to_test(at: Snapshot) -> Tensor:

@@ -26,9 +26,11 @@ MEANS = ((0.4, 0.9), (1.3, 1.2))
 CORRELATIONS = (0.5, 0.7)
 """Of the real and of the generated points; both coordinates have variance 1."""
 TRAINING = 100
-FRESH, BEFORE = 377, 233
-"""Points of either Gaussian that an evaluation looks at, the same for every trial, and as many others for selection:
-a number of Fibonacci's, and the one before it, which make them a lattice."""
+FRESH, KEPT = 377, 89
+"""Points of either Gaussian that an evaluation looks at, the same for every trial, and others for selection, which only
+has to tell a trial's evaluations apart: numbers of Fibonacci's, which make them lattices."""
+BEFORE = {FRESH: 233, KEPT: 55}
+"""Fibonacci's number before each."""
 BATCH = 20
 SHOWN = 16 * BATCH
 """Points that a discriminator is shown at once; its network here knows no batch to depend on."""
@@ -55,18 +57,19 @@ def _uniform(which: str, side: int) -> Tensor:
         numbers = uniform(keys, role=Role.DATA, steps=range(1), updates=1, count=2 * count)
         return numbers.view(count, 2).double()
 
-    return drawn(TRAINING) if which == "training" else lattice(drawn(1))
+    return drawn(TRAINING) if which == "training" else lattice(drawn(1), FRESH if which == "test" else KEPT)
 
 
-def lattice(shift: Tensor) -> Tensor:
-    """Fibonacci's lattice (n, 2), moved around the unit square by (1, 2): Cranley and Patterson (1976).
+def lattice(shift: Tensor, count: int) -> Tensor:
+    """Fibonacci's lattice (count, 2), moved around the unit square by (1, 2): Cranley and Patterson (1976).
 
-    Means over it are near those over the square, and over all shifts they are these. Errors of the mean squared error
-    are about those of 2,048 draws where discriminators are steep or jump, and a fraction of them where they are gentle;
-    those of the mean slope are up to nearly twice as large where a network has learned points by heart.
+    Means over it are near those over the square, and over all shifts they are these. With `FRESH` points errors of the
+    mean squared error are about those of 2,048 draws where discriminators are steep or jump, and a fraction of them
+    where they are gentle; those of the mean slope are up to nearly twice as large where a network has learned points by
+    heart.
     """
-    steps = torch.arange(FRESH, dtype=torch.float64)[:, None]
-    return (steps * torch.tensor([1, BEFORE]) / FRESH + shift) % 1
+    steps = torch.arange(count, dtype=torch.float64)[:, None]
+    return (steps * torch.tensor([1, BEFORE[count]]) / count + shift) % 1
 
 
 def gaussian(uniforms: Tensor, side: int) -> Tensor:
@@ -110,25 +113,25 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
         """Real points (2 n, 2) first."""
         return torch.cat(points(which)).to(shift.device)
 
-    test, selection = shown("test"), shown("selection")
+    test, others = shown("test"), torch.cat([shown("selection"), shown("training")])
     fresh, slope = show_both(at, test, trials=len(shift), batch=SHOWN)
     fresh = fresh[..., 0]
-    kept, seen = (
-        show(at, at.critic, x, trials=len(shift), batch=SHOWN)[..., 0] for x in (selection, shown("training"))
-    )
-    error = _error(fresh, optimal(test))
+    kept, seen = show(at, at.critic, others, trials=len(shift), batch=SHOWN)[..., 0].split([2 * KEPT, 2 * TRAINING], 1)
+    error = fresh.sigmoid() - best("test", shift.device)
     values = {
         "d_mse_n754": error.square().mean(-1),
         "d_mae_n754": error.abs().mean(-1),
         "loss_gap_n754": _loss(fresh) - _loss(seen),
-        "slope_mean_n754": slope.square().sum(-1).sqrt().mean(-1),
-        "selection": _error(kept, optimal(selection)).square().mean(-1),
+        "slope_mean_n754": torch.add(*slope.double().square().unbind(-1)).sqrt().mean(-1),
+        "selection": (kept.sigmoid() - best("selection", shift.device)).square().mean(-1),
     }
     return all_finite_or_nan(values, fresh, kept, seen, slope, shift)
 
 
-def _error(logit: Tensor, best: Tensor) -> Tensor:
-    return logit.sigmoid() - best.sigmoid()
+@functools.cache
+def best(which: str, device: torch.device) -> Tensor:
+    """The best discriminator's probabilities of "real" at the points (2 n,), float64."""
+    return optimal(torch.cat(points(which)).to(device)).sigmoid()
 
 
 def _loss(logit: Tensor) -> Tensor:
@@ -142,7 +145,7 @@ def two_gaussians() -> Task:
     """The task `two-gaussians`."""
     return Task(
         name="two-gaussians",
-        version=2,
+        version=3,
         summary="a hundred fixed points of each of two Gaussians: how far is the discriminator from the optimal one?",
         source=(
             "Thanh-Tung and Tran (2019), the authors' code: Gaussians, sizes, network and batch; which of them is "

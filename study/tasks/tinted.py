@@ -35,10 +35,17 @@ LIMIT = 10000
 
 
 class Tinted(NamedTuple):
-    """Tinted digits, and the number of generated ones that an evaluation looks at."""
+    """Tinted digits, and the number of generated ones that an evaluation looks at.
+
+    Attributes:
+        digits: What is tinted.
+        samples: How many generated images the primary metric looks at.
+        few: How many of them the others do; None for all.
+    """
 
     digits: DigitSet
     samples: int
+    few: int | None = None
 
     def sample(self, uniforms: Tensor) -> Tensor:
         """Real images (..., 3 d) by uniforms (..., 2): a training digit and a hue."""
@@ -57,20 +64,21 @@ class Tinted(NamedTuple):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what `evaluate` gives."""
-        n = self.samples
+        n, few = self.samples, self.few or self.samples
         near = [f"novelty_n{NEIGHBOURS}"] if self.digits.few else []
-        return (f"fd_{self.digits.net}_logits30_n{n}", f"kl_digits_n{n}", f"colour_spread_n{n}", *near)
+        return (f"fd_{self.digits.net}_logits30_n{n}", f"kl_digits_n{few}", f"colour_spread_n{few}", *near)
 
     def evaluate(self, at: Snapshot) -> dict[str, Tensor]:
         """Metrics of generated samples (c, n, 3 d), each (c,)."""
         samples, real = at.samples, reference(self.digits)
-        grey = value(samples)
+        few = samples[:, : self.few]
+        grey = value(few)
         to_test, to_selection = distances(logits_of(self.digits, at), real, native=at.native)
         of_grey = by_rows(self.digits.logits, grey, native=at.native)
         values = [
             to_test,
             kl_to_uniform(class_counts(labels(of_grey), CLASSES)),
-            colour_variance(samples) / spread(self.digits),
+            colour_variance(few) / spread(self.digits),
         ]
         if self.digits.few:
             values.append(novelty(grey[:, :NEIGHBOURS], real))

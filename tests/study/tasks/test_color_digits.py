@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from study.tasks import digits_data
 from study.tasks.base import Snapshot
-from study.tasks.color_digits import SAMPLES, color_digits
+from study.tasks.color_digits import FEW, SAMPLES, color_digits
 from study.tasks.digit_sets import colours, tint, value
 from tests.study.tasks.digit_images import class_means, fitted, noisy, pick, tinted, untrained
 
@@ -87,7 +87,7 @@ def test_threshold_lies_below_every_missing_digit(digit):
 
 
 def test_the_other_metrics_see_what_they_are_for():
-    n = N
+    n = FEW
     perfect = measured("memorised training set")
     # 9 / 2n, and what unequal numbers of digits add; its standard deviation is sqrt(9 / 2) / n
     assert float(perfect[f"kl_digits_n{n}"].mean()) == pytest.approx(9 / (2 * n), abs=4 * math.sqrt(4.5) / n)

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from study.tasks.base import Snapshot
-from study.tasks.critics import ONE_LOGIT, PROBABILITY, index, show, show_both, standing
+from study.tasks.critics import ONE_LOGIT, PROBABILITY, index, lengths, show, show_both, standing
 
 
 def test_losses_are_sorted_by_what_their_critic_gives():
@@ -64,8 +66,18 @@ def test_outputs_and_slopes_are_asked_for_together_where_that_is_possible(whole,
     )
     points = torch.arange(180.0).view(90, 2)
     outputs, slopes = show_both(at, points, trials=3, batch=64)
-    assert outputs.dtype == slopes.dtype == torch.float64
+    assert outputs.dtype == torch.float64
     assert outputs[..., 0].tolist() == [points.sum(1).tolist()] * 3
-    assert torch.equal(slopes, points.double().expand(3, -1, -1))
+    assert torch.equal(slopes.double(), points.double().expand(3, -1, -1))
     parts = [90] if whole else [45, 45]
     assert asked == [*(("critic", size) for size in parts), *(("slope", size) for size in parts)]
+
+
+def test_lengths_are_euclidean_and_exact_in_float64():
+    slope = torch.tensor([[[3.0, 4.0], [0.0, 0.0]], [[1e30, 0.0], [math.nan, 1.0]]])
+    found = lengths(slope)
+    assert found.dtype == torch.float64
+    assert found[0].tolist() == [5, 0]
+    assert float(found[1, 0]) == float(slope[1, 0, 0])  # its square is beyond float32
+    assert math.isnan(found[1, 1])
+    assert lengths(slope[:0]).shape == (0, 2)

@@ -128,10 +128,15 @@ def test_anchors_are_the_memorised_training_set_and_the_constant_image():
 
 
 def test_neighbours_see_what_the_primary_does_not():
-    assert float(measured("memorised training set")["novelty_n512"].max()) == 0
-    assert float(measured("fresh images")["novelty_n512"].mean()) == pytest.approx(1, abs=0.05)
-    for copies in ("50 images copied", "ten class means", "constant image"):
-        assert float(measured(copies)["diversity_n512"].max()) < 0.01
+    assert float(measured("memorised training set")["novelty_n256"].max()) == 0
+    assert float(measured("fresh images")["novelty_n256"].mean()) == pytest.approx(1, abs=0.05)
+    for copies in ("ten class means", "constant image"):
+        assert float(measured(copies)["diversity_n256"].max()) < 0.01
+    # Of 256 copies of 50 images few are lone: Poisson, four standard deviations. Theirs is the only distance, to one of
+    # 49 images and not of 255: no more than twice the usual one.
+    found = measured("50 images copied")["diversity_n256"]
+    lone = len(found) * 256 * 0.98**255
+    assert 0 < float(found.mean()) < 2 * (lone + 4 * lone**0.5) / (len(found) * 256)
     train = digits_data.load().train.images[None, :NEIGHBOURS]
     assert float(mean_spacing(train)[0]) == references().spacing
 

@@ -8,6 +8,7 @@ import torch
 from study.tasks.base import Snapshot
 from study.tasks.gaussians import (
     FRESH,
+    KEPT,
     TRAINING,
     evaluate,
     fakes,
@@ -138,7 +139,7 @@ def test_slope_of_a_linear_critic():
     assert float(measured(lambda x: 3 * x[..., 0] - 4 * x[..., 1])["slope_mean_n754"]) == pytest.approx(5)
 
 
-@pytest.mark.parametrize(("which", "count"), [("training", TRAINING), ("test", FRESH), ("selection", FRESH)])
+@pytest.mark.parametrize(("which", "count"), [("training", TRAINING), ("test", FRESH), ("selection", KEPT)])
 @pytest.mark.parametrize("side", [0, 1])
 def test_points_are_of_their_gaussian(which, count, side):
     x = points(which)[side].double()
@@ -154,11 +155,11 @@ def test_splits_share_no_point():
     assert len(torch.unique(everything, dim=0)) == len(everything)
 
 
-def test_lattice_integrates_waves_exactly():
+@pytest.mark.parametrize(("n", "g"), [(FRESH, 233), (KEPT, 55)])
+def test_lattice_integrates_waves_exactly(n, g):
     # the mean of exp(2 pi i (a x + b y)) over a lattice with generator (1, g) is 0 unless n divides a + b g
-    x = lattice(torch.tensor([[0.3, 0.7]], dtype=torch.float64))
+    x = lattice(torch.tensor([[0.3, 0.7]], dtype=torch.float64), n)
     assert ((x >= 0) & (x < 1)).all()
-    n, g = FRESH, 233
     for a in range(-9, 10):
         for b in range(-9, 10):
             mean = torch.exp(2j * math.pi * (a * x[:, 0] + b * x[:, 1])).mean()
@@ -182,7 +183,7 @@ def test_lattice_is_as_good_as_2048_draws(name):
 
     shifts = 64
     found = sum(
-        mean_square([errors(gaussian(lattice(uniforms(1)), side).double()).mean() for _ in range(shifts)])
+        mean_square([errors(gaussian(lattice(uniforms(1), FRESH), side).double()).mean() for _ in range(shifts)])
         for side in (0, 1)
     )
     drawn = sum(errors(gaussian(uniforms(2**13), side).double()).var() / 2048 for side in (0, 1))
