@@ -116,7 +116,7 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     test, others = shown("test"), torch.cat([shown("selection"), shown("training")])
     fresh, slope = show_both(at, test, trials=len(shift), batch=SHOWN)
     fresh = fresh[..., 0]
-    kept, seen = show(at, at.critic, others, trials=len(shift), batch=SHOWN)[..., 0].split([2 * KEPT, 2 * TRAINING], 1)
+    kept, seen = show(at, at.critic, others, trials=len(shift), batch=SHOWN)[..., 0].tensor_split([2 * KEPT], 1)
     error = fresh.sigmoid() - best("test", shift.device)
     values = {
         "d_mse_n754": error.square().mean(-1),
