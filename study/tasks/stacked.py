@@ -11,7 +11,6 @@ from study.metrics.divergence import kl_to_uniform
 from study.metrics.trials import all_finite_or_nan
 from study.tasks.base import Snapshot
 from study.tasks.digit_sets import (
-    NEIGHBOURS,
     DigitSet,
     Reference,
     channels,
@@ -31,6 +30,8 @@ CONFIDENT, MINIMUM = 0.5, 11
 """The stricter rule of Thanh-Tung et al. (2019): a mode needs more than ten samples that the classifier is sure of."""
 ENOUGH = 20 * MODES
 """Samples from which that rule makes sense: of 20 a mode, a perfect sampler misses 1 % of the modes by it."""
+NEIGHBOURS = 64
+"""Generated images whose digits, three each, are compared with all training digits."""
 LIMIT = 10000
 """Real digits of a split that are measured, at most."""
 
