@@ -25,7 +25,7 @@ from study.trial import Trial
 STEPS = {RECORDED: 8, NATIVE: 100}
 """Of a stretch."""
 STRETCHES = 4
-TINY, MORE_STRETCHES = 64, 25
+TINY, MORE_STRETCHES = 64, 100
 """Parameters of a discriminator up to which steps take so little that there is time for more stretches."""
 QUICK = ("dirac", "manifold-d2")
 """Tasks of a quick run."""

@@ -130,6 +130,7 @@ def digits() -> Task:
         metrics=("fd_digitsnet_logits_n2048", "fd_pixels_n1024", "diversity_n256", "novelty_n256"),
         primary="fd_digitsnet_logits_n2048",
         evaluation_samples=SAMPLES,
+        evaluation_steps=20,
         evaluate=evaluate,
         threshold=0.9,
         anchors=ANCHORS,

@@ -161,6 +161,7 @@ def two_gaussians() -> Task:
         metrics=("d_mse_n754", "d_mae_n754", "loss_gap_n754", "slope_mean_n754"),
         primary="d_mse_n754",
         evaluation_samples=0,
+        evaluation_steps=20,
         evaluate=evaluate,
         looks_at_critic=True,
         losses=PROBABILITY,

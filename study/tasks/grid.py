@@ -115,6 +115,7 @@ def grid25(*, scale: float = 1.0) -> Task:
         metrics=METRICS,
         primary=METRICS[0],
         evaluation_samples=SAMPLES + FEW,
+        evaluation_steps=20,
         evaluate=functools.partial(evaluate, scale=scale),
         threshold=0.04 * area,
         anchors=(ANCHORS[0] * area, ANCHORS[1] * area),

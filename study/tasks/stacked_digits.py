@@ -31,6 +31,7 @@ def stacked_digits() -> Task:
         metrics=made.metrics,
         primary=made.metrics[0],
         evaluation_samples=SAMPLES,
+        evaluation_steps=20,
         evaluate=made.evaluate,
         threshold=1.0,
         anchors=(0.560, 114.1),

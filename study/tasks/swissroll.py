@@ -123,6 +123,7 @@ def swissroll(*, scale: float = 1.0) -> Task:
         metrics=("sliced_w2sq_n4096", "blur_n512"),
         primary="sliced_w2sq_n4096",
         evaluation_samples=SAMPLES,
+        evaluation_steps=20,
         evaluate=functools.partial(evaluate, scale=scale),
         threshold=THRESHOLD * area,
         anchors=(ANCHORS[0] * area, ANCHORS[1] * area),
