@@ -122,8 +122,8 @@ def _summary(found: Results) -> Iterator[str]:
         penalised, plain = (
             _range(100 * share for share in _ratios(found["evaluations"], how)) for how in (WITH, WITHOUT)
         )
-        yield f"- By task, evaluations take {penalised} % of the time of 1,000 steps of training with a penalty, and"
-        yield f" {plain} % of as many without.\n"
+        yield f"- By task, evaluations take at most {penalised} % of the time of training with a penalty, and {plain} %"
+        yield " without, from 1,000 steps on.\n"
 
 
 def _ratios(content: Mapping[str, Any], words: str) -> list[float]:

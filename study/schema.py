@@ -140,7 +140,11 @@ HISTORY = (
     Column("discriminator_steps", "int64", "discriminator updates done at the evaluation"),
     Column("samples_seen", "int64", "real samples seen by the discriminator"),
     Column("primary", "float64", "primary metric"),
-    Column("primary_selection", "float64", "primary metric on the selection split"),
+    Column(
+        "primary_selection",
+        "float64",
+        "primary metric on the selection split, of fewer points in some tasks: to be compared with itself",
+    ),
     Column(
         "loss_d",
         "float64",

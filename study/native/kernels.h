@@ -308,7 +308,7 @@ INLINE double exp_within(double x) {
 // the same for any double; 0 and infinity beyond the range of float
 INLINE double exp_about(double x) {
   const double bounded = x < -800.0 ? -800.0 : x > 700.0 ? 700.0 : x;  // NaN stays
-  const double scaled = exp_within(bounded);
+  const double scaled = exp_within(bounded);  // of no use below -700
   return bounded < -700.0 ? 0.0 : bounded != bounded ? bounded : scaled;
 }
 

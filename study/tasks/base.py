@@ -96,7 +96,8 @@ class Task:
         evaluation_steps: Steps with n_critic 1 and no penalty that take as long as an evaluation, about: how many
             evaluations a trial has by default follows from it.
         evaluate: Maps a snapshot of c trials to float64 values of shape (c,): one per metric, and "selection", the
-            primary metric on the selection split (without it, the primary metric itself).
+            primary metric on the selection split (without it, the primary metric itself), of fewer points where that
+            is cheaper: it is compared with itself alone.
         looks_at_critic: True where it looks at the discriminator; methods with several then do not go.
         losses: Names of the only losses that make sense here; None for any but "zerosum".
         threshold: Success is primary <= threshold.

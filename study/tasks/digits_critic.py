@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 FAKES = 1024
-"""Generated samples that an evaluation looks at: more than training images, for every one needs a partner."""
+"""Generated samples that an evaluation looks at."""
 WITHIN = 50.0
 """The distance of generated samples from digits that there has to be something to tell apart: half of the start's, and
 less than that of uniform noise, which is 60."""
-LINES = 450
-"""Generated samples and training images, the first of them, whose lines are looked at, each at one point."""
+SLOPES = 450
+"""Training images, generated samples, and lines between them at one point each, where slopes are looked at."""
 BINS = 10
 """Parts of the line from generated to real that mean slopes are taken over."""
 CLASSES = 10
@@ -57,7 +57,8 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
         return show(at, at.critic, points.to(samples.device), trials=trials, batch=batch)[..., 0]
 
     data, distance = digits_data.load(), frechet_to_test(at)
-    (train, fake), slopes = _on_lines(at)
+    train, fake, slopes = _looked_at(at)
+    labels = data.train.labels[:SLOPES].to(samples.device)
     heldout, kept = outputs(data.test.images), outputs(data.selection.images)
     ordered = in_order(fake)
     ranks = [ranked_above(real, ordered) for real in (train, heldout, kept)]
@@ -73,9 +74,9 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
         "accuracy_train": _positive(train),
         "accuracy_heldout_n445": _positive(heldout),
         "accuracy_fakes_n1024": 1 - _positive(fake),
-        **{f"slope_mean_{where}": norms.mean(-1) for where, norms in zip(WHERE, slopes, strict=True)},
-        **{f"slope_max_{where}": norms.amax(-1) for where, norms in zip(WHERE, slopes, strict=True)},
-        "slope_variation_classes": _variation(slopes.real, data.train.labels.to(samples.device), CLASSES),
+        **{f"slope_mean_{where}_n450": norms.mean(-1) for where, norms in slopes._asdict().items()},
+        **{f"slope_max_{where}_n450": norms.amax(-1) for where, norms in slopes._asdict().items()},
+        "slope_variation_classes_n450": _variation(slopes.real, labels, CLASSES),
         "slope_variation_line_n450": _variation(slopes.line, _bins(slopes.line), BINS),
         "fd_digitsnet_logits_n1024": distance,
         "selection": _where_there_is_a_game(ranks[0] - ranks[2], distance),
@@ -84,15 +85,21 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
     return all_finite_or_nan(values, *evidence)
 
 
-def _on_lines(at: Snapshot) -> tuple[list[Tensor], Slopes]:
-    """Outputs (c, n) at training images and at generated samples, and slopes there and between."""
-    samples, trials, batch = at.samples, len(at.samples), digits().batch
-    real = digits_data.load().train.images.to(samples.device).expand(len(samples), -1, -1)
-    t = positions(LINES).to(samples.device, real.dtype)[:, None]
-    line = torch.lerp(samples[:, :LINES].to(real.dtype), real[:, :LINES], t)
-    pairs = [show_both(at, x, trials=trials, batch=batch) for x in (real, samples)]
-    slopes = *(slope for _, slope in pairs), show(at, at.slope, line, trials=trials, batch=batch)
-    return [outputs[..., 0] for outputs, _ in pairs], Slopes(*map(lengths, slopes))
+def _looked_at(at: Snapshot) -> tuple[Tensor, Tensor, Slopes]:
+    """Outputs (c, n) at training images and at generated samples, and slopes at the first of both and between these."""
+    trials, batch = len(at.samples), digits().batch
+    real = digits_data.load().train.images.to(at.samples.device).expand(trials, -1, -1)
+    samples = at.samples.to(real.dtype)
+    t = positions(SLOPES).to(real.device, real.dtype)[:, None]
+    line = torch.lerp(samples[:, :SLOPES], real[:, :SLOPES], t)
+    outputs, slopes = [], []
+    for x in (real, samples):
+        first, slope = show_both(at, x[:, :SLOPES], trials=trials, batch=batch)
+        others = show(at, at.critic, x[:, SLOPES:], trials=trials, batch=batch)
+        outputs.append(torch.cat([first, others], 1)[..., 0])
+        slopes.append(slope)
+    slopes.append(show(at, at.slope, line, trials=trials, batch=batch))
+    return outputs[0], outputs[1], Slopes(*map(lengths, slopes))
 
 
 def ranked_above(real: Tensor, ordered: Tensor) -> Tensor:
@@ -155,8 +162,6 @@ def digits_critic() -> Task:
     )
 
 
-WHERE = "real", "fake", f"line_n{LINES}"
-"""The places of `Slopes`, as metrics call them."""
 METRICS = (
     "rank_gap",
     "rank_train",
@@ -169,13 +174,13 @@ METRICS = (
     "accuracy_train",
     "accuracy_heldout_n445",
     "accuracy_fakes_n1024",
-    "slope_mean_real",
-    "slope_mean_fake",
+    "slope_mean_real_n450",
+    "slope_mean_fake_n450",
     "slope_mean_line_n450",
-    "slope_max_real",
-    "slope_max_fake",
+    "slope_max_real_n450",
+    "slope_max_fake_n450",
     "slope_max_line_n450",
-    "slope_variation_classes",
+    "slope_variation_classes_n450",
     "slope_variation_line_n450",
     "fd_digitsnet_logits_n1024",
 )

@@ -74,7 +74,7 @@ def evaluate(at: Snapshot, *, equilibrium: float) -> dict[str, Tensor]:
     off = at.critic(_probe(x.device).expand(len(x), 1, 3)).double().flatten()
     distance = (x - equilibrium).square() + off.square()
     values = {"distance_sq": distance, "x": x, "y": off + equilibrium, "selection": distance}
-    return all_finite_or_nan(values, distance[:, None])  # which numbers of float32, squared in float64, do not overflow
+    return all_finite_or_nan(values, distance[:, None])  # squares of float32 do not overflow in float64
 
 
 @functools.cache

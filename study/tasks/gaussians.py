@@ -113,15 +113,17 @@ def evaluate(at: Snapshot) -> dict[str, Tensor]:
         """Real points (2 n, 2) first."""
         return torch.cat(points(which)).to(shift.device)
 
-    test, others = shown("test"), torch.cat([shown("selection"), shown("training")])
-    fresh, slope = show_both(at, test, trials=len(shift), batch=SHOWN)
+    fresh, slope = show_both(at, shown("test"), trials=len(shift), batch=SHOWN)
     fresh = fresh[..., 0]
-    kept, seen = show(at, at.critic, others, trials=len(shift), batch=SHOWN)[..., 0].tensor_split([2 * KEPT], 1)
+    kept, seen = (
+        show(at, at.critic, shown(which), trials=len(shift), batch=SHOWN)[..., 0] for which in ("selection", "training")
+    )
     error = fresh.sigmoid() - best("test", shift.device)
     values = {
         "d_mse_n754": error.square().mean(-1),
         "d_mae_n754": error.abs().mean(-1),
         "loss_gap_n754": _loss(fresh) - _loss(seen),
+        # sums over a short last axis are slow
         "slope_mean_n754": torch.add(*slope.double().square().unbind(-1)).sqrt().mean(-1),
         "selection": (kept.sigmoid() - best("selection", shift.device)).square().mean(-1),
     }

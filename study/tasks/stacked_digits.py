@@ -47,10 +47,10 @@ REASONING = (
     "pixels. The Frechet distance between all 30 logits and the test split's, in hundredths of their variance, sees "
     "how digits look and lets even sums pass. The limits, 0.4 nats and 0.9, lie below the same mildest control for "
     "both, no 8 in any channel: 0.473 nats (sd 0.009) and 1.15 (sd 0.08). Of 2,500 samples of a perfect sampler the KL "
-    "is 0.223 (sd 0.009), more than 999 / 5,000, because two or three samples a mode are few; it shows 918 modes. A mean "
-    "below 0.21 is an error. 5,000 samples would show 993 modes, but take more than a tenth of the time of short trials. "
-    "Score 1 is the training set, score 0 a constant image. The classifier's errors put a few samples into missing "
-    "modes: of 100 it sees 132. novelty_n64 is as in digits, of three channels each."
+    "is 0.223 (sd 0.009), more than 999 / 5,000, because two or three samples a mode are few; it shows 918 modes. A "
+    "mean below 0.21 is an error. 5,000 samples would show 993 modes, but take more than a tenth of the time of short "
+    "trials. Score 1 is the training set, score 0 a constant image. The classifier's errors put a few samples into "
+    "missing modes: of 100 it sees 132. novelty_n64 is as in digits, of three channels each."
 )
 
 CONTROLS = (

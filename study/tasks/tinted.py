@@ -71,14 +71,14 @@ class Tinted(NamedTuple):
     def evaluate(self, at: Snapshot) -> dict[str, Tensor]:
         """Metrics of generated samples (c, n, 3 d), each (c,)."""
         samples, real = at.samples, reference(self.digits)
-        few = samples[:, : self.few]
-        grey = value(few)
+        some = samples[:, : self.few]
+        grey = value(some)
         to_test, to_selection = distances(logits_of(self.digits, at), real, native=at.native)
         of_grey = by_rows(self.digits.logits, grey, native=at.native)
         values = [
             to_test,
             kl_to_uniform(class_counts(labels(of_grey), CLASSES)),
-            colour_variance(few) / spread(self.digits),
+            colour_variance(some) / spread(self.digits),
         ]
         if self.digits.few:
             values.append(novelty(grey[:, :NEIGHBOURS], real))

@@ -119,8 +119,8 @@ def test_the_page_begins_with_the_ratios_in_words():
         "JAX.",
         "- A sweep takes 70 times less than in Ray Tune with a process for each trial, 14 times less than there "
         "with processes that are used again.",
-        "- By task, evaluations take 0.4 to 9.3 % of the time of 1,000 steps of training with a penalty, and 0.6 to "
-        "13 % of as many without.",
+        "- By task, evaluations take at most 0.4 to 9.3 % of the time of training with a penalty, and 0.6 to 13 % "
+        "without, from 1,000 steps on.",
     ]
     assert list(page._summary({})) == []
 

@@ -69,6 +69,12 @@ def test_functions_take_what_is_not_finite_as_torch_does(function):
         assert torch.equal(found.isnan(), expected.isnan())
 
 
+def test_tanh_is_odd_to_the_last_bit():
+    points = torch.cat([torch.tensor([0.0, 1e-40, 5e-4, 20.0, 200.0, 3e38, torch.inf]), WIDE[WIDE > 0]])
+    found, mirrored = (run(torch.tanh, x).view(torch.int32) for x in (points, -points))
+    assert ((found ^ mirrored) == -(2**31)).all()  # the sign and nothing else
+
+
 POINTWISE = [
     lambda x, y: torch.maximum(x, y),
     lambda x, y: torch.minimum(x, y),

@@ -132,7 +132,7 @@ def test_a_budget_has_so_many_evaluations_by_default(unit, steps, each, count):
     assert default_evaluations(unit, steps, each) == count
 
 
-LEAST = {"generator_steps": 1500, "discriminator_steps": 2250, "updates": 3000}
+LEAST = {"generator_steps": 1000, "discriminator_steps": 1500, "updates": 2000}
 """Steps from which on no task has more evaluations by default than a tenth of the time allows."""
 
 

@@ -127,7 +127,9 @@ def test_selection_looks_at_samples_of_its_own():
     generator = torch.Generator().manual_seed(0)
     real, collapsed = mixture(generator), mixture(generator, modes=[0])
     values = TASK.evaluate(Snapshot({}, torch.cat([real, collapsed[:FEW]])[None]))
-    assert float(values[TASK.primary]) < TASK.threshold < float(values["selection"])
+    assert float(values[TASK.primary]) < TASK.threshold
+    corner = next(control.value for control in TASK.controls if control.name == "corner mode only")
+    assert float(values["selection"]) == pytest.approx(corner, rel=1e-3)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.828, 10.0])
