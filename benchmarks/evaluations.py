@@ -54,8 +54,8 @@ def run(*, quick: bool = False) -> Found:
         lines += _lines(name, penalised, plain, f"<= {ALLOWED}" if program == NATIVE else "")
         print(name, *(line.text for line in lines[-4:]), sep="   ", flush=True)
     remarks = (
-        f"program {program}; milliseconds of one core for each slot of a full pack, the least of {TIMES * STRETCHES} stretches "
-        f"of {STEPS} steps and of as many evaluations, of {TIMES * MORE_STRETCHES} for games of a few numbers",
+        f"program {program}; milliseconds of one core for each slot of a full pack, the least of {TIMES * STRETCHES} "
+        f"stretches of {STEPS} steps and of as many evaluations, of {TIMES * MORE_STRETCHES} for games of few numbers",
         "by default a trial has as many evaluations as its task's `evaluation_steps` allow, but five at least, which "
         "the median at its end is of, and 25 at most",
         "ns+gp1 and ns, or the task's own loss, n_critic 1: with a larger n_critic steps take several times as much, "

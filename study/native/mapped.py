@@ -6,6 +6,8 @@ The points are taken some at a time, few enough that what is computed of them st
 from __future__ import annotations
 
 import ctypes
+import math
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from study.errors import UserError
@@ -28,6 +31,10 @@ TOGETHER = 128
 """Points that are taken together, unless it is said that there will be fewer."""
 FUNCTIONS = 16
 """Functions of points that are kept compiled."""
+LARGE, RESULTS = 2**20, 8
+"""Bytes from which on the memory of a result is used again, and how many are kept for it: what one evaluation makes."""
+_kept: list[tuple[NDArray[np.uint8], weakref.ref[NDArray[Any]]]] = []
+"""Such memory, the one used last at the end, and the array that is made of it as long as a tensor has its numbers."""
 Made = TypeVar("Made")
 
 
@@ -141,8 +148,22 @@ def _dense(tensor: Tensor) -> Tensor:
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory of numpy, which asks for large pages: fresh small ones for all samples of a pack cost as much as they."""
-    return torch.from_numpy(np.empty(shape, _numpy_type(dtype)))
+    """Memory of an earlier result that nothing refers to any more: fresh pages can cost as much as a pack's samples.
+
+    What there is none for is made by numpy, which asks for large pages.
+    """
+    kind = _numpy_type(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if size < LARGE:
+        return torch.from_numpy(np.empty(shape, kind))
+    place = next(
+        (i for i, (array, user) in enumerate(_kept) if size <= array.nbytes < 2 * size and user() is None), None
+    )
+    memory = np.empty(size, np.uint8) if place is None else _kept.pop(place)[0]
+    result = memory[:size].view(kind).reshape(shape)
+    _kept.append((memory, weakref.ref(result)))
+    del _kept[:-RESULTS]
+    return torch.from_numpy(result)
 
 
 @cache

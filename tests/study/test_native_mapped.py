@@ -1,9 +1,11 @@
 """Functions of points as compiled programs: any number of points, wherever they lie."""
 
+import numpy as np
 import pytest
 import torch
 
-from study.native.mapped import TOGETHER, mapped, of_points
+import study.native.mapped as module
+from study.native.mapped import LARGE, RESULTS, TOGETHER, mapped, of_points
 from study.native.views import Unsupported
 from tests.study.native_case import needs_compiler
 
@@ -107,3 +109,31 @@ def test_what_is_not_translated_is_said_or_none():
     with pytest.raises(Unsupported):
         mapped(lambda trial: {"y": cubic(trial["x"])}, {"x": normal(1, 4, 3)}, ("x",))
     assert of_points(cubic, torch.Size([3]), torch.float64) is None
+
+
+def test_memory_of_results_is_used_again_once_nothing_has_them(monkeypatch):
+    monkeypatch.setattr(module, "_kept", [])
+    double = mapped(lambda trial: {"y": 2 * trial["x"]}, {"x": normal(1, 5, 3)}, ("x",))
+    x = normal(4, LARGE // 4 // 3 // 8 + 100, 3)
+    first = double({"x": x})["y"]
+    place, row = first.data_ptr(), first[1]
+    del first
+    other = double({"x": -x})["y"]  # a row is still referred to
+    assert other.data_ptr() != place
+    assert torch.equal(row, 2 * x[1])
+    seen = row.numpy()
+    del row
+    third = double({"x": 3 * x})["y"]
+    assert third.data_ptr() != place
+    assert np.array_equal(seen, 2 * x[1].numpy())
+    del seen
+    fourth = double({"x": x[:, :-9]})["y"]  # a little less
+    assert fourth.data_ptr() == place
+    assert torch.equal(fourth, 2 * x[:, :-9])
+    del fourth
+    assert double({"x": x[:, : len(x[0]) // 2 - 9].repeat(3, 1, 1)})["y"].data_ptr() != place  # more
+    small = double({"x": x[:, :9]})["y"]
+    assert small.data_ptr() not in [array.ctypes.data for array, _ in module._kept]
+    results = [double({"x": x})["y"] for _ in range(2 * RESULTS)]
+    assert len(module._kept) == RESULTS
+    assert all(torch.equal(result, 2 * x) for result in results)
