@@ -32,7 +32,7 @@ def color_digits() -> Task:
         metrics=made.metrics,
         primary=made.metrics[0],
         evaluation_samples=SAMPLES,
-        evaluation_steps=20,
+        evaluation_steps=25,
         evaluate=made.evaluate,
         threshold=0.75,
         anchors=(0.39, 103.0),
