@@ -133,8 +133,8 @@ def test_a_budget_has_so_many_evaluations_by_default(unit, steps, each, count):
 
 
 LEAST = {"generator_steps": 1000, "discriminator_steps": 2000, "updates": 2500}
-"""Steps from which on no task has more evaluations by default than a tenth of the time allows. Of the other units it takes
-more than with n_critic 1: with a larger one they buy less time where generators' updates are the dear ones."""
+"""Steps from which on no task has more evaluations by default than a tenth of the time allows. Of the other units it
+takes more than with n_critic 1: with a larger one they buy less time where generators' updates are the dear ones."""
 
 
 @pytest.mark.parametrize("unit", LEAST)
