@@ -91,14 +91,14 @@ class Pack:
         self.step += steps
 
 
-def pack_of(game: Game, capacity: int, device: str, *, way: str) -> Pack:
+def pack_of(game: Game, capacity: int, device: str, *, way: str, dtype: torch.dtype = torch.float32) -> Pack:
     """A pack; `way` is "recorded", "captured", or "channels-last" or "unfold", which are captured too."""
     keys = key_words([f"{i + 1:016x}" for i in range(capacity)], device=device)
-    constants = {name: torch.full((capacity,), 0.5, device=device) for name in NUMBERS}
-    constants["lr_g"] = constants["lr_d"] = torch.logspace(-4, -3, capacity, device=device)
+    constants = {name: torch.full((capacity,), 0.5, dtype=dtype, device=device) for name in NUMBERS}
+    constants["lr_g"] = constants["lr_d"] = torch.logspace(-4, -3, capacity, dtype=dtype, device=device)
     constants["beta2"], constants["penalty_weight"] = constants["beta2"] + 0.499, constants["penalty_weight"] * 20
-    tensors = start(game, keys, constants, dtype=torch.float32) | constants
-    example = example_of(game, capacity, device=device)
+    tensors = start(game, keys, constants, dtype=dtype) | constants
+    example = example_of(game, capacity, device=device, dtype=dtype)
     with _convolved(way):
         program = make_program(game, example)
         run = partial(_recorded, program, game) if way == "recorded" else _captured(program, game, example, way)
