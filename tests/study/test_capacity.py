@@ -66,7 +66,7 @@ def test_work_grows_with_steps_updates_networks_and_method(tiny):
     generator, discriminator = 2 * 64 + 64 + 64 * 64 + 64 + 64 * 2 + 2, 2 * 64 + 64 + 64 * 64 + 64 + 64 + 1
     assert work() == 6 * 2 * (generator + discriminator)
     assert work(n_critic=5) == 3 * work()
-    assert work("ns+consensus") == PART_COSTS["consensus"] * work()
+    assert work("ns+consensus") == PART_COSTS["recorded"]["consensus"] * work()
     assert work(width_d=32) == 6 * 2 * (generator + 2 * 32 + 32 + 32 * 32 + 32 + 32 + 1)
 
 
@@ -85,16 +85,20 @@ def test_the_cost_of_a_pack_adds_up(trial, costs):
 
 
 def test_parts_that_cost_multiply(trial, costs, monkeypatch):
-    monkeypatch.setattr("study.capacity.PART_COSTS", {"consensus": 5.0, "mmd-rq": 3.0})
-    assert relative_cost("mmd-rq+witness+consensus") == 15.0
+    monkeypatch.setitem(PART_COSTS, "recorded", {"consensus": 5.0, "mmd-rq": 3.0})
+    monkeypatch.setitem(PART_COSTS, "native", {"consensus": 7.0, "mmd-rq": 11.0})
+    assert relative_cost("mmd-rq+witness+consensus", "recorded") == 15.0
+    assert relative_cost("mmd-rq+witness+consensus", "native") == 77.0
     costly = replace(trial, method="ns+gp1+consensus")
-    assert seconds_of(costly, 4, "cpu", "recorded") == pytest.approx(
-        (4 * 6 * (2.0 + 3.0) * 5 / 1000, 4 * 2 * 10.0 / 1000)
-    )
+    for program, factor, parts in (("recorded", 1.0, 5.0), ("native", 0.5, 7.0)):
+        training, evaluations = 4 * 6 * (2.0 + 3.0) * factor * parts / 1000, 4 * 2 * 10.0 * factor / 1000
+        assert seconds_of(costly, 4, "cpu", program) == pytest.approx((training, evaluations))
 
 
 def test_every_part_that_costs_exists():
-    assert set(PART_COSTS) <= {*LOSSES, *PENALTIES, *TECHNIQUES}
+    assert PART_COSTS.keys() == CPU_MILLISECONDS.keys()
+    for costs in PART_COSTS.values():
+        assert set(costs) <= {*LOSSES, *PENALTIES, *TECHNIQUES}
 
 
 def test_what_was_not_measured_is_not_known(trial):
